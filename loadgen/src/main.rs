@@ -1,0 +1,2 @@
+//! Load generator for foveola meshes.
+fn main() {}
