@@ -1,11 +1,10 @@
 //! stub
 pub mod addr;
+#[cfg(feature = "baseline")]
+pub mod baseline;
 pub mod dht;
 pub mod id;
 pub mod identity;
-pub mod wire;
-#[cfg(feature = "baseline")]
-pub mod baseline;
 #[cfg(feature = "test-util")]
 pub mod mesh;
 mod node;
@@ -13,3 +12,4 @@ mod pool;
 mod runtime;
 mod service;
 mod transport;
+pub mod wire;
