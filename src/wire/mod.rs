@@ -1,1 +1,34 @@
-//! stub
+//! Bytes on the wire, understood in one place: frames, and the messages in their bodies.
+//!
+//! A frame is a [`Header`] and a body of at most [`BODY_MAX`] bytes; a [`Decoder`] finds frames in a
+//! stream. Bodies are MessagePack, in two styles. What is rare is a map: fields have names, unknown ones
+//! are ignored, so a later version may add some. What is hot is a batch: an array that begins with a
+//! layout number, is read without copying and grows in place while it is written.
+//!
+//! Nothing here trusts a length from a peer: a count is compared with the bytes that are there before
+//! anything is reserved for it. Bytes of a peer never panic; each decoder takes exactly one message and
+//! nothing behind it.
+
+mod batch;
+mod decoder;
+mod error;
+mod find;
+mod header;
+mod pack;
+mod publish;
+mod record;
+mod store;
+
+pub use batch::{BATCH_RECORDS_MAX, LAYOUT};
+pub use decoder::{DECODER_KEEP, DECODER_RESERVE_MAX, Decoder, Frame};
+pub use error::{BodyError, EncodeError, FrameError};
+pub use find::{
+    Answer, Answering, Ask, FindBatch, FindReply, FindReplyFrame, Rest, decode_find, decode_find_reply,
+};
+pub use header::{BODY_MAX, Class, HEADER_LEN, Header, Kind, encode_cancel, encode_open, encode_unsupported};
+pub use publish::{
+    Publication, PublishBatch, PublishFrame, PublishReply, TOPIC_MAX, decode_publish, decode_publish_reply,
+    encode_publication,
+};
+pub use record::{Found, PROOF_LEN, Record, RecordKind, encode_record};
+pub use store::{Reject, Status, StoreBatch, StoreFrame, StoreReply, decode_store, decode_store_reply};
