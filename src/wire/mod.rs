@@ -10,6 +10,8 @@
 //! nothing behind it.
 
 mod batch;
+mod bounded;
+mod control;
 mod decoder;
 mod error;
 mod find;
@@ -20,6 +22,10 @@ mod record;
 mod store;
 
 pub use batch::{BATCH_RECORDS_MAX, LAYOUT};
+pub use control::{
+    CONTACTS_MAX, Contact, ENDPOINT_MAX, ENDPOINTS_MAX, Failed, FindNode, FindNodeReply, GoAway, Grant,
+    Hello, MAP_BODY_MAX, MAP_DEPTH_MAX, Ping, Pong, REALM_MAX,
+};
 pub use decoder::{DECODER_KEEP, DECODER_RESERVE_MAX, Decoder, Frame};
 pub use error::{BodyError, EncodeError, FrameError};
 pub use find::{
