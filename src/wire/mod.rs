@@ -38,3 +38,6 @@ pub use publish::{
 };
 pub use record::{Found, PROOF_LEN, Record, RecordKind, encode_record};
 pub use store::{Reject, Status, StoreBatch, StoreFrame, StoreReply, decode_store, decode_store_reply};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,274 @@
+//! Any message as one owned value, to say once what holds for all of them.
+
+use bytes::BytesMut;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::id::{ID_LEN, Key, NodeId};
+use crate::wire::*;
+
+/// A record of either form: `id` is the key or the publisher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owned {
+    pub(super) id: [u8; ID_LEN],
+    pub(super) seq: u64,
+    pub(super) ttl_ms: u32,
+    pub(super) kind: u8,
+    pub(super) flags: u8,
+    pub(super) proof: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+impl Owned {
+    pub(super) fn record(&self) -> Record<'_> {
+        let Self { id, seq, ttl_ms, kind, flags, ref proof, ref value } = *self;
+        let (key, kind) = (Key::from_bytes(id), RecordKind(kind));
+        Record { key, seq, ttl_ms, kind, flags, proof, value }
+    }
+
+    fn found(&self) -> Found<'_> {
+        let Record { key, seq, ttl_ms, kind, flags, proof, value } = self.record();
+        let publisher = NodeId::from_bytes(*key.as_bytes());
+        Found { publisher, seq, ttl_ms, kind, flags, proof, value }
+    }
+
+    fn of_record(record: &Record<'_>) -> Self {
+        let Record { key, seq, ttl_ms, kind, flags, proof, value } = *record;
+        let (id, kind) = (*key.as_bytes(), kind.0);
+        Self { id, seq, ttl_ms, kind, flags, proof: proof.to_vec(), value: value.to_vec() }
+    }
+
+    fn of_found(found: &Found<'_>) -> Self {
+        let Found { publisher, seq, ttl_ms, kind, flags, proof, value } = *found;
+        let key = publisher.to_key();
+        Self::of_record(&Record { key, seq, ttl_ms, kind, flags, proof, value })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Message {
+    Hello(Hello),
+    HelloAck(Hello),
+    Ping(Ping),
+    Pong(Pong),
+    GoAway(GoAway),
+    Failed(Failed),
+    FindNode(FindNode),
+    FindNodeReply(FindNodeReply),
+    Store(NodeId, Vec<Owned>),
+    StoreReply(Vec<Status>),
+    FindValue(Vec<Ask>),
+    FindValueReply(Vec<(Vec<Owned>, Rest)>),
+    Publish(String, NodeId, u64, Vec<(u64, Vec<u8>)>),
+    PublishReply(Vec<u8>),
+}
+
+impl Message {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::HelloAck(_) => Kind::HelloAck,
+            Self::Ping(_) => Kind::Ping,
+            Self::Pong(_) => Kind::Pong,
+            Self::GoAway(_) => Kind::GoAway,
+            Self::Failed(_) => Kind::Failed,
+            Self::FindNode(_) => Kind::FindNode,
+            Self::FindNodeReply(_) => Kind::FindNodeReply,
+            Self::Store(..) => Kind::Store,
+            Self::StoreReply(_) => Kind::StoreReply,
+            Self::FindValue(_) => Kind::FindValue,
+            Self::FindValueReply(_) => Kind::FindValueReply,
+            Self::Publish(..) => Kind::Publish,
+            Self::PublishReply(_) => Kind::PublishReply,
+        }
+    }
+
+    pub(super) fn encode(&self, id: u64, out: &mut BytesMut) -> Result<(), EncodeError> {
+        match self {
+            Self::Hello(hello) => hello.encode(id, out),
+            Self::HelloAck(hello) => hello.encode_ack(id, out),
+            Self::Ping(ping) => ping.encode(id, out),
+            Self::Pong(pong) => pong.encode(id, out),
+            Self::GoAway(away) => away.encode(id, out),
+            Self::Failed(failed) => failed.encode(id, out),
+            Self::FindNode(find) => find.encode(id, out),
+            Self::FindNodeReply(reply) => reply.encode(id, out),
+            Self::Store(publisher, records) => store(id, publisher, records, out),
+            Self::StoreReply(statuses) => {
+                let mut reply = StoreReply::open(id, out);
+                statuses.iter().try_for_each(|status| reply.push(*status, out))
+            }
+            Self::FindValue(asks) => {
+                let mut batch = FindBatch::open(id, out);
+                asks.iter().try_for_each(|ask| batch.push(&ask.key, ask.after.as_ref(), out))
+            }
+            Self::FindValueReply(answers) => find_reply(id, answers, out),
+            Self::Publish(topic, publisher, epoch, publications) => {
+                let mut batch = PublishBatch::open(id, topic, publisher, *epoch, out)?;
+                publications.iter().try_for_each(|(seq, payload)| {
+                    let mut encoded = BytesMut::new();
+                    encode_publication(&Publication { seq: *seq, payload }, &mut encoded)?;
+                    batch.push(&encoded, out)
+                })
+            }
+            Self::PublishReply(statuses) => {
+                let mut reply = PublishReply::open(id, out);
+                statuses.iter().try_for_each(|status| reply.push(*status, out))
+            }
+        }
+    }
+
+    /// Reads the body of a frame of `kind`; kinds without a body have no message.
+    pub(super) fn decode(kind: Kind, body: &[u8]) -> Result<Self, BodyError> {
+        Ok(match kind {
+            Kind::Hello => Self::Hello(Hello::decode(body)?),
+            Kind::HelloAck => Self::HelloAck(Hello::decode(body)?),
+            Kind::Ping => Self::Ping(Ping::decode(body)?),
+            Kind::Pong => Self::Pong(Pong::decode(body)?),
+            Kind::GoAway => Self::GoAway(GoAway::decode(body)?),
+            Kind::Failed => Self::Failed(Failed::decode(body)?),
+            Kind::FindNode => Self::FindNode(FindNode::decode(body)?),
+            Kind::FindNodeReply => Self::FindNodeReply(FindNodeReply::decode(body)?),
+            Kind::Store => {
+                let frame = decode_store(body)?;
+                Self::Store(frame.publisher, frame.records.iter().map(Owned::of_record).collect())
+            }
+            Kind::StoreReply => Self::StoreReply(decode_store_reply(body)?),
+            Kind::FindValue => Self::FindValue(decode_find(body)?),
+            Kind::FindValueReply => {
+                let owned = |answer: Answer<'_, '_>| {
+                    (answer.records.iter().map(Owned::of_found).collect(), answer.rest)
+                };
+                Self::FindValueReply(decode_find_reply(body)?.answers().map(owned).collect())
+            }
+            Kind::Publish => {
+                let PublishFrame { topic, publisher, epoch, publications } = decode_publish(body)?;
+                let owned = publications.iter().map(|one| (one.seq, one.payload.to_vec())).collect();
+                Self::Publish(topic.to_owned(), publisher, epoch, owned)
+            }
+            Kind::PublishReply => Self::PublishReply(decode_publish_reply(body)?),
+            Kind::Cancel | Kind::Open | Kind::Unsupported => return Err(BodyError::Type),
+        })
+    }
+}
+
+fn store(id: u64, publisher: &NodeId, records: &[Owned], out: &mut BytesMut) -> Result<(), EncodeError> {
+    let mut batch = StoreBatch::open(id, publisher, out);
+    records.iter().try_for_each(|record| {
+        let mut encoded = BytesMut::new();
+        encode_record(&record.record(), &mut encoded)?;
+        batch.push(&encoded, out)
+    })
+}
+
+fn find_reply(id: u64, answers: &[(Vec<Owned>, Rest)], out: &mut BytesMut) -> Result<(), EncodeError> {
+    let mut reply = FindReply::open(id, out);
+    answers.iter().try_for_each(|(records, rest)| {
+        let mut answer = reply.answer(out)?;
+        records.iter().try_for_each(|record| answer.push(&record.found()))?;
+        answer.end(*rest)
+    })
+}
+
+/// Numbers around every width that MessagePack has for them.
+pub(super) fn number() -> impl Strategy<Value = u64> + Clone {
+    (0..=64_u32, -1..=1_i64).prop_map(|(bits, off)| {
+        let edge = 1_u64.checked_shl(bits).unwrap_or(0);
+        edge.wrapping_add_signed(off)
+    })
+}
+
+pub(super) fn owned() -> impl Strategy<Value = Owned> + Clone {
+    let value = prop_oneof![vec(any::<u8>(), 0..40), vec(any::<u8>(), 250..260)];
+    let proof = prop_oneof![Just(Vec::new()), vec(any::<u8>(), PROOF_LEN)];
+    (any::<[u8; ID_LEN]>(), number(), number(), any::<u8>(), any::<u8>(), proof, value).prop_map(
+        |(id, seq, ttl, kind, flags, proof, value)| {
+            let ttl_ms = u32::try_from(ttl).unwrap_or(u32::MAX);
+            Owned { id, seq, ttl_ms, kind, flags, proof, value }
+        },
+    )
+}
+
+fn node_id() -> impl Strategy<Value = NodeId> + Clone {
+    any::<[u8; ID_LEN]>().prop_map(NodeId::from_bytes)
+}
+
+fn key() -> impl Strategy<Value = Key> + Clone {
+    any::<[u8; ID_LEN]>().prop_map(Key::from_bytes)
+}
+
+fn endpoints() -> impl Strategy<Value = Vec<String>> {
+    vec("[a-z0-9.]{1,12}:[0-9]{1,5}", 0..=ENDPOINTS_MAX)
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    let grant = (any::<u32>(), any::<u32>()).prop_map(|(requests, bytes)| Grant { requests, bytes });
+    let versions = (any::<u16>(), any::<u16>());
+    let proof = option::of(vec(any::<u8>(), 64).prop_map(|bytes| bytes.try_into().expect("64 bytes")));
+    let places = ("[^\\x00]{0,40}", endpoints(), option::of("[0-9a-f:\\[\\]]{1,40}"));
+    let rest = (any::<bool>(), any::<u64>(), prop::array::uniform4(grant), proof);
+    (versions, number(), number(), places, rest).prop_map(|(versions, boot, dial, places, rest)| {
+        let (version_min, version_max) = versions;
+        let (realm, endpoints, observed) = places;
+        let (serves, features, grants, proof) = rest;
+        Hello {
+            version_min,
+            version_max,
+            realm,
+            boot,
+            dial,
+            endpoints,
+            observed,
+            serves,
+            features,
+            grants,
+            proof,
+        }
+    })
+}
+
+fn status() -> impl Strategy<Value = Status> {
+    prop_oneof![
+        Just(Status::Applied),
+        Just(Status::AlreadyHave),
+        number().prop_map(|seq| Status::Superseded { seq }),
+        (0..7_u8).prop_map(|reason| Status::Rejected(Reject::from_u8(reason))),
+        Just(Status::StorageFull),
+        Just(Status::Overloaded),
+        Just(Status::NotResponsible),
+    ]
+}
+
+fn control() -> impl Strategy<Value = Message> {
+    let contact = (node_id(), endpoints()).prop_map(|(id, endpoints)| Contact { id, endpoints });
+    prop_oneof![
+        hello().prop_map(Message::Hello),
+        hello().prop_map(Message::HelloAck),
+        number().prop_map(|nonce| Message::Ping(Ping { nonce })),
+        number().prop_map(|nonce| Message::Pong(Pong { nonce })),
+        (any::<u16>(), prop::array::uniform4(number()))
+            .prop_map(|(code, last)| Message::GoAway(GoAway { code, last })),
+        any::<u16>().prop_map(|code| Message::Failed(Failed { code })),
+        (key(), any::<u8>()).prop_map(|(target, count)| Message::FindNode(FindNode { target, count })),
+        vec(contact, 0..=CONTACTS_MAX)
+            .prop_map(|contacts| Message::FindNodeReply(FindNodeReply { contacts })),
+    ]
+}
+
+/// Any message, small enough to be cut at each byte.
+pub(super) fn message() -> impl Strategy<Value = Message> {
+    let ask = (key(), option::of(node_id())).prop_map(|(key, after)| Ask { key, after });
+    let rest = prop_oneof![Just(Rest::Nothing), Just(Rest::Everything), node_id().prop_map(Rest::After)];
+    let publications = vec((number(), vec(any::<u8>(), 0..40)), 0..6);
+    prop_oneof![
+        3 => control(),
+        2 => (node_id(), vec(owned(), 0..6)).prop_map(|(id, records)| Message::Store(id, records)),
+        1 => vec(status(), 0..40).prop_map(Message::StoreReply),
+        1 => vec(ask, 0..20).prop_map(Message::FindValue),
+        2 => vec((vec(owned(), 0..4), rest), 0..5).prop_map(Message::FindValueReply),
+        1 => ("[a-zäß.]{0,40}", node_id(), number(), publications)
+            .prop_map(|(topic, id, epoch, list)| Message::Publish(topic, id, epoch, list)),
+        1 => vec(any::<u8>(), 0..40).prop_map(Message::PublishReply),
+    ]
+}
