@@ -4,6 +4,7 @@
 //! order of the keys, where `rest` is nil when the answer is complete, the publisher of the last record
 //! when there are more behind it, and an empty byte string when nothing of the key fitted.
 
+use std::io::Write;
 use std::ops::Range;
 
 use bytes::{BufMut, BytesMut};
@@ -40,7 +41,7 @@ impl FindBatch {
     /// As [`StoreBatch::push`](super::StoreBatch::push).
     pub fn push(&mut self, key: &Key, after: Option<&NodeId>, out: &mut BytesMut) -> Result<(), EncodeError> {
         self.0.push(out, |out| {
-            let mut pen = Pen(out);
+            let mut pen = Pen::on(out);
             pen.array(2);
             pen.bin(key.as_bytes());
             match after {
@@ -116,7 +117,7 @@ impl Rest {
         })
     }
 
-    fn write(&self, pen: &mut Pen<'_>) {
+    fn write(&self, pen: &mut Pen<impl Write>) {
         match self {
             Self::Nothing => pen.nil(),
             Self::Everything => pen.bin(&[]),
@@ -214,7 +215,7 @@ impl Answering<'_> {
     pub fn end(mut self, rest: Rest) -> Result<(), EncodeError> {
         let at = self.start + 2;
         self.out[at..at + 2].copy_from_slice(&self.count.to_be_bytes());
-        rest.write(&mut Pen(self.out));
+        rest.write(&mut Pen::on(self.out));
         self.ended = true;
         self.reply.0.commit(self.out)
     }

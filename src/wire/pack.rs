@@ -4,6 +4,9 @@
 //! The reader takes every valid encoding of a value. It looks first for the marker that [`Pen`] would
 //! have written and leaves the others to `rmp`, whose errors carry more than a batch needs.
 
+use std::io::Write;
+
+use bytes::buf::Writer;
 use bytes::{BufMut, BytesMut};
 use rmp::decode::{NumValueReadError, ValueReadError};
 use rmp::{decode, encode};
@@ -164,34 +167,61 @@ fn value_error(error: ValueReadError) -> BodyError {
 }
 
 /// Why the writing of values cannot fail.
-const MEMORY: &str = "a buffer in memory takes every write";
+const MEMORY: &str = "a buffer in memory has room for every value";
 
-/// Appends values to a buffer, each in its shortest form.
+/// Writes values, each in its shortest form, to memory that has room for them.
 ///
-/// The caller has checked that lengths are below [`BODY_MAX`](super::BODY_MAX).
+/// The caller has checked that lengths are at most [`BODY_MAX`](super::BODY_MAX).
 #[derive(Debug)]
-pub(super) struct Pen<'a>(pub(super) &'a mut BytesMut);
+pub(super) struct Pen<W>(W);
 
-impl Pen<'_> {
+impl<'a> Pen<Writer<&'a mut BytesMut>> {
+    /// Appends to `out`.
+    pub(super) fn on(out: &'a mut BytesMut) -> Self {
+        Self(out.writer())
+    }
+}
+
+impl<'a> Pen<&'a mut [u8]> {
+    /// Writes from the front of `room`, which must be large enough.
+    pub(super) const fn in_place(room: &'a mut [u8]) -> Self {
+        Self(room)
+    }
+
+    /// Bytes of the room not written yet.
+    pub(super) const fn left(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl<W: Write> Pen<W> {
+    #[inline]
     pub(super) fn array(&mut self, count: u8) {
-        encode::write_array_len(&mut self.0.writer(), count.into()).expect(MEMORY);
+        encode::write_array_len(&mut self.0, count.into()).expect(MEMORY);
     }
 
     #[inline]
     pub(super) fn uint(&mut self, value: u64) {
-        encode::write_uint(&mut self.0.writer(), value).expect(MEMORY);
+        encode::write_uint(&mut self.0, value).expect(MEMORY);
     }
 
     #[inline]
     pub(super) fn bin(&mut self, value: &[u8]) {
-        encode::write_bin(&mut self.0.writer(), value).expect(MEMORY);
+        encode::write_bin(&mut self.0, value).expect(MEMORY);
+    }
+
+    /// The start of a byte string whose `len` bytes the caller appends.
+    #[inline]
+    pub(super) fn bin_len(&mut self, len: usize) {
+        let len = u32::try_from(len).expect("a length within a body fits");
+        encode::write_bin_len(&mut self.0, len).expect(MEMORY);
     }
 
     pub(super) fn text(&mut self, value: &str) {
-        encode::write_str(&mut self.0.writer(), value).expect(MEMORY);
+        encode::write_str(&mut self.0, value).expect(MEMORY);
     }
 
     pub(super) fn nil(&mut self) {
-        encode::write_nil(&mut self.0.writer()).expect(MEMORY);
+        encode::write_nil(&mut self.0).expect(MEMORY);
     }
 }

@@ -39,7 +39,7 @@ pub fn encode_publication(publication: &Publication<'_>, out: &mut BytesMut) -> 
     if publication.payload.len() > BODY_MAX as usize {
         return Err(EncodeError::TooLarge);
     }
-    let mut pen = Pen(out);
+    let mut pen = Pen::on(out);
     pen.array(2);
     pen.uint(publication.seq);
     pen.bin(publication.payload);
@@ -69,7 +69,7 @@ impl PublishBatch {
             return Err(EncodeError::TooLarge);
         }
         Ok(Self(Tail::open(Kind::Publish, id, PUBLISH_FIXED, out, |out| {
-            let mut pen = Pen(out);
+            let mut pen = Pen::on(out);
             pen.text(topic);
             pen.bin(publisher.as_bytes());
             pen.uint(epoch);
@@ -150,7 +150,7 @@ impl PublishReply {
     ///
     /// As [`StoreBatch::push`](super::StoreBatch::push).
     pub fn push(&mut self, status: u8, out: &mut BytesMut) -> Result<(), EncodeError> {
-        self.0.push(out, |out| Pen(out).uint(status.into()))
+        self.0.push(out, |out| Pen::on(out).uint(status.into()))
     }
 
     /// Statuses in the reply.

@@ -123,8 +123,9 @@ impl<'a> Element<'a> {
         if self.value.len() > BODY_MAX as usize {
             return Err(EncodeError::TooLarge);
         }
-        out.reserve(OVERHEAD_MAX + self.value.len());
-        let mut pen = Pen(out);
+        // Two appends for a record instead of one for each of its values.
+        let mut head = [0; OVERHEAD_MAX];
+        let mut pen = Pen::in_place(&mut head);
         pen.array(7);
         pen.bin(&self.id);
         pen.uint(self.seq);
@@ -132,7 +133,11 @@ impl<'a> Element<'a> {
         pen.uint(self.kind.0.into());
         pen.uint(self.flags.into());
         pen.bin(self.proof);
-        pen.bin(self.value);
+        pen.bin_len(self.value.len());
+        let used = OVERHEAD_MAX - pen.left();
+        out.reserve(used + self.value.len());
+        out.extend_from_slice(&head[..used]);
+        out.extend_from_slice(self.value);
         Ok(())
     }
 

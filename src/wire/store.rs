@@ -3,6 +3,8 @@
 //! STORE `[layout, publisher bin32, record*]`, reply `[layout, status*]` in the order of the records.
 //! A status is a number, or an array when there is more to say: `[2, seq]`, `[3, reason]`.
 
+use std::io::Write;
+
 use bytes::{BufMut, BytesMut};
 
 use super::batch::{self, Tail};
@@ -27,7 +29,7 @@ pub struct StoreBatch(Tail);
 impl StoreBatch {
     /// Appends a frame `id` without records, whose records will all be of `publisher`.
     pub fn open(id: u64, publisher: &NodeId, out: &mut BytesMut) -> Self {
-        let prefix = |out: &mut BytesMut| Pen(out).bin(publisher.as_bytes());
+        let prefix = |out: &mut BytesMut| Pen::on(out).bin(publisher.as_bytes());
         Self(Tail::open(Kind::Store, id, STORE_FIXED, out, prefix))
     }
 
@@ -159,7 +161,7 @@ const SUPERSEDED: u8 = 2;
 const REJECTED: u8 = 3;
 
 impl Status {
-    fn write(self, pen: &mut Pen<'_>) {
+    fn write(self, pen: &mut Pen<impl Write>) {
         let (code, detail) = match self {
             Self::Applied => (0, None),
             Self::AlreadyHave => (1, None),
@@ -215,7 +217,7 @@ impl StoreReply {
     ///
     /// As [`StoreBatch::push`].
     pub fn push(&mut self, status: Status, out: &mut BytesMut) -> Result<(), EncodeError> {
-        self.0.push(out, |out| status.write(&mut Pen(out)))
+        self.0.push(out, |out| status.write(&mut Pen::on(out)))
     }
 
     /// Statuses in the reply.
