@@ -1,1 +1,24 @@
-//! stub
+//! The distributed hash table as plain values: who is near, what is held, what was published, what an
+//! acknowledgement means.
+//!
+//! Nothing here waits, reads a clock or knows a network: every call takes the present as an [`Instant`] and
+//! returns what must be done. The parts do not know each other either; a driver joins them to peers.
+//!
+//! - [`table`]: the Kademlia routing table, which answers "the nodes closest to a key".
+//! - [`store`]: the replica store, which holds the records of other nodes.
+//! - [`log`]: the publication log, which holds what this node has published.
+//! - [`ack`]: how many replicas must answer before a store counts.
+//! - [`record`]: what a record is, and the answers that a replica gives to one.
+//!
+//! [`Instant`]: std::time::Instant
+
+pub mod ack;
+mod hash;
+pub mod log;
+pub mod record;
+pub mod store;
+pub mod table;
+mod wheel;
+
+/// Replicas per record, entries per bucket, contacts per reply: the k of Kademlia.
+pub const K: usize = 20;

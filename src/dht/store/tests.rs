@@ -1,0 +1,1 @@
+//! The replica store beside a model.

@@ -1,0 +1,1 @@
+//! The routing table beside a model.

@@ -1,0 +1,127 @@
+//! When things end: a clock of nanoseconds since an epoch, and a wheel of one-second slots.
+//!
+//! Whoever holds things that expire files each of them once, under the second in which it will have ended.
+//! A thing that lives longer than it was filed for stays where it is and is filed again when its slot comes
+//! round; one that ends earlier is taken out and filed anew. Either way it has exactly one filing, so the
+//! wheel is never larger than what it watches over.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Nanoseconds in a slot.
+const SLOT: u64 = 1_000_000_000;
+
+/// Nanoseconds from `epoch` to `now`; 0 before the epoch, saturating after 584 years.
+pub(super) fn since(epoch: Instant, now: Instant) -> u64 {
+    nanos(now.saturating_duration_since(epoch))
+}
+
+/// `duration` in nanoseconds, saturating.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Where a thing is filed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    tick: u32,
+    index: u32,
+}
+
+impl Place {
+    /// Whether a thing filed here would come up too late when it ends at `ends`.
+    pub(super) fn is_after(&self, ends: u64) -> bool {
+        tick(ends) < self.tick
+    }
+}
+
+/// The filings, by the second at whose start the filed thing has ended.
+#[derive(Debug)]
+pub(super) struct Wheel<T> {
+    slots: BTreeMap<u32, Vec<T>>,
+}
+
+impl<T: Copy> Wheel<T> {
+    pub(super) const fn new() -> Self {
+        Self { slots: BTreeMap::new() }
+    }
+
+    /// Files `item`, which ends at `ends`.
+    pub(super) fn file(&mut self, ends: u64, item: T) -> Place {
+        let tick = tick(ends);
+        let slot = self.slots.entry(tick).or_default();
+        // The holder's limits keep a slot far below 2^32 items.
+        let index = u32::try_from(slot.len()).unwrap_or(u32::MAX);
+        slot.push(item);
+        Place { tick, index }
+    }
+
+    /// Takes out what is filed at `place`. The item that it returns, if any, has moved into that place.
+    pub(super) fn unfile(&mut self, place: Place) -> Option<T> {
+        let slot = self.slots.get_mut(&place.tick)?;
+        let index = usize::try_from(place.index).unwrap_or(usize::MAX);
+        if index < slot.len() {
+            slot.swap_remove(index);
+        }
+        let moved = slot.get(index).copied();
+        if slot.is_empty() {
+            self.slots.remove(&place.tick);
+        }
+        moved
+    }
+
+    /// Whether a slot has come round at `now`.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        self.slots.first_key_value().is_some_and(|(tick, _)| u64::from(*tick) <= now / SLOT)
+    }
+
+    /// Takes one item of the earliest slot that has come round at `now`.
+    pub(super) fn pop_due(&mut self, now: u64) -> Option<T> {
+        let mut first = self.slots.first_entry().filter(|slot| u64::from(*slot.key()) <= now / SLOT)?;
+        let item = first.get_mut().pop();
+        if first.get().is_empty() {
+            first.remove();
+        }
+        item
+    }
+
+    /// How many items are filed.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.values().map(Vec::len).sum()
+    }
+}
+
+/// The first second at whose start something that ends at `ends` has ended.
+fn tick(ends: u64) -> u32 {
+    u32::try_from(ends.div_ceil(SLOT)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_comes_up_before_it_has_ended() {
+        let mut wheel = Wheel::new();
+        wheel.file(SLOT + 1, 'a');
+        assert!(!wheel.is_due(2 * SLOT - 1));
+        assert_eq!(wheel.pop_due(2 * SLOT - 1), None);
+        assert!(wheel.is_due(2 * SLOT));
+        assert_eq!(wheel.pop_due(2 * SLOT), Some('a'));
+        assert_eq!(wheel.pop_due(u64::MAX), None);
+    }
+
+    #[test]
+    fn taking_one_out_names_the_one_that_moved() {
+        let mut wheel = Wheel::new();
+        let a = wheel.file(SLOT, 'a');
+        let b = wheel.file(SLOT, 'b');
+        let c = wheel.file(SLOT, 'c');
+        assert_eq!(wheel.unfile(a), Some('c'), "the last item fills the gap");
+        assert_eq!(wheel.unfile(b), None, "the last item leaves no gap");
+        assert_eq!(wheel.unfile(c), None, "an empty place is left alone");
+        assert_eq!(wheel.pop_due(SLOT), Some('c'));
+        assert_eq!(wheel.len(), 0);
+    }
+}
