@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::hash::Keyed;
-use super::record::{KIND_VALUE, TTL_MAX};
+use super::record::TTL_MAX;
 use super::store::share;
-use super::wheel::{Place, Wheel, nanos, since};
+use super::wheel::{Place, Wheel, has_come, nanos, since};
 use crate::id::Key;
+use crate::wire::RecordKind;
 
 /// Default of [`LogLimits::records`] for a whole node: 1,048,576.
 pub const LOG_RECORDS_MAX: usize = 1 << 20;
@@ -63,8 +64,8 @@ pub struct Publication<'a> {
     pub seq: u64,
     /// How much longer it lives; never zero.
     pub ttl: Duration,
-    /// The kind of the record.
-    pub kind: u8,
+    /// What it is.
+    pub kind: RecordKind,
     /// The value, shared with whoever sends it.
     pub value: &'a Bytes,
 }
@@ -166,7 +167,7 @@ impl PublicationLog {
         let now = since(self.epoch, now);
         let own = self.keys.get(key).filter(|own| now < own.ends)?;
         let ttl = Duration::from_nanos(own.ends - now);
-        Some(Publication { seq: own.seq, ttl, kind: KIND_VALUE, value: &own.value })
+        Some(Publication { seq: own.seq, ttl, kind: RecordKind::VALUE, value: &own.value })
     }
 
     /// Gives the live publication that has the sequence `from` the sequence `to`, and says whether there was
@@ -201,10 +202,10 @@ impl PublicationLog {
             seen += 1;
             let Entry::Occupied(mut entry) = self.keys.entry(key) else { continue };
             let own = entry.get_mut();
-            if now < own.ends {
-                own.place = self.wheel.file(own.ends, key);
-            } else {
+            if has_come(own.ends, now) {
                 self.bytes -= entry.remove().value.len();
+            } else {
+                own.place = self.wheel.file(own.ends, key);
             }
         }
         seen
@@ -233,5 +234,102 @@ impl fmt::Debug for PublicationLog {
             .field("records", &self.keys.len())
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIDE: LogLimits = LogLimits { records: 100, bytes: 1_000 };
+
+    fn log(limits: LogLimits) -> (PublicationLog, Instant) {
+        let epoch = Instant::now();
+        (PublicationLog::new(epoch, limits, (1, 2)), epoch)
+    }
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    #[test]
+    fn a_publication_is_found_until_it_ends() {
+        let (mut log, epoch) = log(WIDE);
+        let (key, value) = (Key::of_name("a"), Bytes::from_static(b"value"));
+        assert_eq!(log.publish(epoch, key, value.clone(), seconds(10), 7), Ok(()));
+        let found = log.find(epoch + seconds(4), &key).expect("it lives");
+        assert_eq!((found.seq, found.ttl, found.value), (7, seconds(6), &value));
+        assert_eq!(found.value.as_ptr(), value.as_ptr(), "the value is shared, not copied");
+        assert_eq!(log.find(epoch + seconds(10), &key), None);
+        assert_eq!(log.expire(epoch + seconds(10), 9), 1);
+        assert!(log.is_empty() && log.bytes() == 0);
+    }
+
+    #[test]
+    fn a_time_to_live_is_cut() {
+        let (mut log, epoch) = log(WIDE);
+        log.publish(epoch, Key::of_name("a"), Bytes::new(), Duration::MAX, 1).expect("there is room");
+        assert_eq!(log.find(epoch, &Key::of_name("a")).map(|found| found.ttl), Some(TTL_MAX));
+    }
+
+    #[test]
+    fn the_higher_sequence_stays() {
+        let (mut log, epoch) = log(WIDE);
+        let key = Key::of_name("a");
+        for (seq, value) in [(2, "two"), (1, "one"), (3, "three"), (2, "two again")] {
+            assert_eq!(log.publish(epoch, key, value.into(), seconds(9), seq), Ok(()));
+        }
+        assert_eq!(
+            log.find(epoch, &key).map(|found| (found.seq, &found.value[..])),
+            Some((3, &b"three"[..]))
+        );
+        assert_eq!((log.len(), log.bytes()), (1, 5));
+        assert_eq!(log.publish(epoch + seconds(9), key, "1".into(), seconds(9), 1), Ok(()));
+        assert_eq!(log.find(epoch + seconds(9), &key).map(|found| found.seq), Some(1), "the other has ended");
+    }
+
+    #[test]
+    fn a_full_log_keeps_what_it_has_until_it_ends() {
+        let (mut log, epoch) = log(LogLimits { records: 2, bytes: 6 });
+        let [a, b, c] = ["a", "b", "c"].map(Key::of_name);
+        assert_eq!(log.publish(epoch, a, "aaa".into(), seconds(5), 1), Ok(()));
+        assert_eq!(log.publish(epoch, b, "bb".into(), seconds(50), 1), Ok(()));
+        let full = Err(LogFull { records: 2, bytes: 5 });
+        assert_eq!(log.publish(epoch, c, "".into(), seconds(5), 2), full, "too many");
+        assert_eq!(log.publish(epoch, b, "bbbb".into(), seconds(5), 2), full, "too large");
+        assert_eq!(log.publish(epoch, b, "BBB".into(), seconds(50), 2), Ok(()));
+        assert_eq!(log.publish(epoch, b, "B".into(), seconds(50), 3), Ok(()));
+        assert_eq!(log.find(epoch, &a).map(|found| &found.value[..]), Some(&b"aaa"[..]));
+        assert_eq!(log.publish(epoch + seconds(5), c, "ccccc".into(), seconds(5), 4), Ok(()));
+        assert_eq!((log.len(), log.bytes()), (2, 6));
+    }
+
+    #[test]
+    fn a_publication_goes_past_its_earlier_boot_once() {
+        let (mut log, epoch) = log(WIDE);
+        let key = Key::of_name("a");
+        log.publish(epoch, key, "a".into(), seconds(5), 1).expect("there is room");
+        assert!(log.advance(epoch, &key, 1, 41));
+        assert!(!log.advance(epoch, &key, 1, 42), "it has moved on");
+        assert!(!log.advance(epoch, &key, 41, 41), "not higher");
+        assert!(!log.advance(epoch + seconds(5), &key, 41, 42), "it has ended");
+        assert_eq!(log.find(epoch, &key).map(|found| found.seq), Some(41));
+    }
+
+    #[test]
+    fn what_is_published_anew_ends_when_the_last_one_says() {
+        let (mut log, epoch) = log(WIDE);
+        for (name, first, second) in [("a", 10, 100), ("b", 100, 10), ("c", 100, 100)] {
+            for (seq, ttl) in [(1, first), (2, second)] {
+                log.publish(epoch, Key::of_name(name), name.into(), seconds(ttl), seq)
+                    .expect("there is room");
+            }
+            assert_eq!(log.wheel.len(), log.len());
+        }
+        assert_eq!(log.expire(epoch + seconds(10), 9), 2, "one ends, one is filed again");
+        assert_eq!((log.len(), log.wheel.len()), (2, 2));
+        assert_eq!(log.expire(epoch + seconds(100), 1), 1, "the budget holds");
+        assert_eq!(log.expire(epoch + seconds(100), 9), 1);
+        assert!(log.is_empty());
     }
 }

@@ -8,7 +8,7 @@
 //! - [`store`]: the replica store, which holds the records of other nodes.
 //! - [`log`]: the publication log, which holds what this node has published.
 //! - [`ack`]: how many replicas must answer before a store counts.
-//! - [`record`]: what a record is, and the answers that a replica gives to one.
+//! - [`record`]: which records a replica takes, and which of two copies stays.
 //!
 //! [`Instant`]: std::time::Instant
 

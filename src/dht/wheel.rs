@@ -21,6 +21,11 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// Whether the slot of something that ends at `ends` has come round at `now`: then it has ended.
+pub(super) fn has_come(ends: u64, now: u64) -> bool {
+    u64::from(tick(ends)) <= now / SLOT
+}
+
 /// Where a thing is filed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {

@@ -25,9 +25,13 @@ pub use self::limits::{BYTES_MAX, KEY_RECORDS_MAX, RECORDS_MAX, SHARD_SLACK, Sha
 use self::publishers::{Publishers, Slot, Usage};
 use self::register::{Candidate, Merge, Register};
 use super::hash::Keyed;
-use super::record::{Found, Incoming, KIND_VALUE, Status, TTL_MAX};
-use super::wheel::{Wheel, nanos, since};
+use super::record::{TTL_MAX, check};
+use super::wheel::{Wheel, has_come, nanos, since};
 use crate::id::{Key, NodeId};
+use crate::wire::{Found, Record, RecordKind, Status};
+
+/// Nanoseconds in a millisecond.
+const MILLI: u64 = 1_000_000;
 
 /// The registers under one key, by publisher. Nearly every key has one.
 type Registers = SmallVec<[Register; 1]>;
@@ -72,7 +76,7 @@ impl Shard {
         now: Instant,
         publisher: &NodeId,
         first_hand: bool,
-        records: impl IntoIterator<Item = Incoming<'a>>,
+        records: impl IntoIterator<Item = Record<'a>>,
         mut out: impl FnMut(Status),
     ) {
         let now = since(self.epoch, now);
@@ -84,14 +88,14 @@ impl Shard {
         self.publishers.release(slot);
     }
 
-    fn merge(&mut self, bringer: Bringer<'_>, record: &Incoming<'_>) -> Status {
-        if let Err(reject) = record.check() {
+    fn merge(&mut self, bringer: Bringer<'_>, record: &Record<'_>) -> Status {
+        if let Err(reject) = check(record) {
             return Status::Rejected(reject);
         }
         let copy = Candidate {
             first_hand: bringer.first_hand,
             seq: record.seq,
-            ends: bringer.now.saturating_add(nanos(record.ttl.min(TTL_MAX))),
+            ends: bringer.now.saturating_add(nanos(Duration::from_millis(record.ttl_ms.into()).min(TTL_MAX))),
             value: record.value,
         };
         match self.settle(bringer, record.key, &copy) {
@@ -185,7 +189,7 @@ impl Shard {
             let Entry::Occupied(mut entry) = self.keys.entry(key) else { continue };
             let registers = entry.get_mut();
             let Ok(at) = position(registers, &self.publishers, self.publishers.id(slot)) else { continue };
-            if registers[at].is_live(now) {
+            if !has_come(registers[at].ends, now) {
                 registers[at].place = self.wheel.file(registers[at].ends, (key, slot));
                 continue;
             }
@@ -216,16 +220,20 @@ impl Shard {
         let start = after.map_or(0, |after| {
             registers.partition_point(|register| self.publishers.id(register.publisher) <= after)
         });
-        for register in registers[start..].iter().filter(|register| register.is_live(now)) {
+        for register in &registers[start..] {
+            // Rounded down: what has less than a millisecond left is not worth showing.
+            let left = register.ends.saturating_sub(now) / MILLI;
+            if left == 0 {
+                continue;
+            }
             let found = Found {
-                publisher: self.publishers.id(register.publisher),
+                publisher: *self.publishers.id(register.publisher),
                 seq: register.seq,
-                ttl: Duration::from_nanos(register.ends - now),
-                kind: KIND_VALUE,
+                ttl_ms: u32::try_from(left).unwrap_or(u32::MAX),
+                kind: RecordKind::VALUE,
                 flags: 0,
                 proof: &[],
                 value: register.value(),
-                first_hand: register.first_hand,
             };
             if visit(found).is_break() {
                 return;

@@ -11,7 +11,8 @@ pub(super) struct Bucket<T> {
     pub(super) members: Vec<Contact<T>>,
     /// Least recently seen first, at most [`REPLACEMENTS_MAX`].
     pub(super) waiting: Vec<Contact<T>>,
-    asked: Option<(NodeId, Instant)>,
+    /// When the first member was asked whether it is still there.
+    asked: Option<Instant>,
 }
 
 impl<T> Default for Bucket<T> {
@@ -25,7 +26,7 @@ impl<T> Bucket<T> {
     pub(super) fn take(&mut self, peer: &NodeId) -> Option<Contact<T>> {
         // The peers heard of most often are at the end.
         let at = self.members.iter().rposition(|contact| contact.id == *peer)?;
-        if self.asked.is_some_and(|(asked, _)| asked == *peer) {
+        if at == 0 {
             self.asked = None;
         }
         Some(self.members.remove(at))
@@ -44,13 +45,10 @@ impl<T> Bucket<T> {
     /// The member to ask whether it is still there, unless it has just been asked.
     pub(super) fn ask(&mut self, now: Instant) -> Option<NodeId> {
         let oldest = self.members.first()?.id;
-        if let Some((asked, at)) = self.asked
-            && asked == oldest
-            && now.saturating_duration_since(at) < PING_WAIT
-        {
+        if self.asked.is_some_and(|at| now.saturating_duration_since(at) < PING_WAIT) {
             return None;
         }
-        self.asked = Some((oldest, now));
+        self.asked = Some(now);
         Some(oldest)
     }
 }
