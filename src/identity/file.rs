@@ -85,8 +85,7 @@ pub(super) fn load(path: &Path) -> Result<Identity, KeyFileError> {
         Err(source) if source.kind() != ErrorKind::InvalidData => return Err(failed(path, "read", source)),
         _ => {}
     }
-    let key =
-        SigningKey::from_pkcs8_pem(&pem).map_err(|_| KeyFileError::Malformed { path: path.into() })?;
+    let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| KeyFileError::Malformed { path: path.into() })?;
     Ok(Identity::from_seed(&Zeroizing::new(key.to_bytes())))
 }
 

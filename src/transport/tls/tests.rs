@@ -1,0 +1,1 @@
+//! Real handshakes on loopback.
