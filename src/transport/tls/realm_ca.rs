@@ -23,8 +23,7 @@ impl RealmCa {
     /// # Panics
     ///
     /// When no certificate can be made, which is a defect.
-    #[expect(clippy::new_without_default, reason = "two authorities are never the same value")]
-    pub fn new() -> Self {
+    pub fn generate() -> Self {
         let key = KeyPair::generate_for(&PKCS_ED25519).expect("ed25519 keys can be made");
         let mut params = params("foveola realm");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -26,7 +26,7 @@ pub enum Refusal {
     #[error("the node is not admitted")]
     NotAdmitted,
     /// No authority that the refusing side believes has issued the certificate.
-    #[error("the certificate is not issued by the realm's authority")]
+    #[error("the certificate is not issued by a trusted authority")]
     UnknownIssuer,
     /// The certificate is not valid at this time: it has expired, or is not valid yet.
     #[error("the certificate has expired or is not valid yet")]

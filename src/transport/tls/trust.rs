@@ -52,7 +52,8 @@ pub enum Trust {
     },
     /// A private authority certifies the nodes of its realm. Validity times count.
     Realm {
-        /// The certificates of the authority, DER; at least one. No other authority is believed.
+        /// The certificates of the authority, DER; at least one. No other authority is believed. Their own
+        /// validity times are not checked: whoever lists them here believes them.
         ca: Vec<Vec<u8>>,
         /// The certificate of this node and, after it, those of intermediate authorities, DER.
         chain: Vec<Vec<u8>>,

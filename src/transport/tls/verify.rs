@@ -1,4 +1,5 @@
-//! The verifiers. Each flaw is told as the error whose TLS alert stands for it in [`super::refusal`].
+//! The verifiers. Each flaw is told as the error whose TLS alert stands for it in
+//! [`Refusal`](super::Refusal).
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ fn sni(acceptor: &Connection) -> Option<String> {
 #[tokio::test]
 async fn both_sides_know_each_other() {
     let (a, b) = (identity(1), identity(2));
-    let ca = RealmCa::new();
+    let ca = RealmCa::generate();
     let (ra, rb) = (in_realm(&a, &ca), in_realm(&b, &ca));
     let rows = [
         (pinned(&a).server(), to(&pinned(&b), &a)),
@@ -115,7 +115,7 @@ async fn a_public_host_must_hold_a_certificate_for_its_name_from_a_known_authori
 #[test]
 fn faulty_certificates_of_ones_own_are_named() {
     let (a, b) = (identity(1), identity(2));
-    let ca = RealmCa::new();
+    let ca = RealmCa::generate();
     let realm = |ca, chain| Trust::Realm { ca, chain, admit: Admit::Open };
     let new = |trust, public, roots: &[Vec<u8>]| Tls::new(&a, trust, public, roots).map(drop).unwrap_err();
     let junk = || vec![1, 2, 3];

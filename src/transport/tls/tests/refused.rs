@@ -10,7 +10,7 @@ async fn the_certificate_of_another_node() {
     let reason = Refusal::WrongIdentity;
     meet(pinned(&b).server(), to(&pinned(&a), &c)).await.refused(Role::Dialer, reason).await;
 
-    let ca = RealmCa::new();
+    let ca = RealmCa::generate();
     let (server, client) = (in_realm(&b, &ca), in_realm(&a, &ca));
     meet(server.server(), to(&client, &c)).await.refused(Role::Dialer, reason).await;
 }
@@ -27,7 +27,7 @@ async fn a_wrong_node_id() {
 #[tokio::test]
 async fn the_authority_of_another_realm() {
     let (a, b) = (identity(1), identity(2));
-    let (ours, theirs) = (RealmCa::new(), RealmCa::new());
+    let (ours, theirs) = (RealmCa::generate(), RealmCa::generate());
     let reason = Refusal::UnknownIssuer;
     let node = in_realm(&a, &ours);
     meet(in_realm(&b, &theirs).server(), to(&node, &b)).await.refused(Role::Dialer, reason).await;
@@ -43,7 +43,7 @@ async fn the_authority_of_another_realm() {
 #[tokio::test]
 async fn an_expired_realm_certificate() {
     let (a, b) = (identity(1), identity(2));
-    let ca = RealmCa::new();
+    let ca = RealmCa::generate();
     let node = in_realm(&a, &ca);
     let late = Trust::Realm { ca: vec![ca.root()], chain: ca.issue_expired(&b), admit: Admit::Open };
     let late = tls(&b, late);
@@ -60,7 +60,7 @@ async fn a_chain_of_two_in_pinned_mode() {
 
 #[tokio::test]
 async fn no_certificate_of_the_dialer() {
-    let (a, ca) = (identity(1), RealmCa::new());
+    let (a, ca) = (identity(1), RealmCa::generate());
     let nobody = Peer { shown: None, alpn: vec![ALPN.to_vec()] };
     let dial = (nobody.client(), mesh_name(&a.node_id()));
     meet(pinned(&a).server(), dial).await.refused(Role::Acceptor, Refusal::NoCertificate).await;
@@ -122,7 +122,7 @@ async fn a_signature_by_another_key() {
     let stolen = vec![certificate::self_signed(&victim).unwrap()];
     refused_on_both_sides(&Peer::showing(stolen, &thief), &victim, Refusal::BadSignature).await;
 
-    let (a, ca) = (identity(1), RealmCa::new());
+    let (a, ca) = (identity(1), RealmCa::generate());
     let stolen = Peer::showing(ca.issue(&victim).into_iter().map(CertificateDer::from).collect(), &thief);
     let node = in_realm(&a, &ca);
     meet(stolen.server(), to(&node, &victim)).await.refused(Role::Dialer, Refusal::BadSignature).await;
@@ -139,7 +139,7 @@ async fn a_node_that_is_not_admitted() {
     meet(pinned(&b).server(), to(&strict, &b)).await.refused(Role::Dialer, reason).await;
     meet(strict.server(), to(&pinned(&c), &a)).await.connected();
 
-    let ca = RealmCa::new();
+    let ca = RealmCa::generate();
     let strict = tls(&a, ca.trust(&a, only_c));
     meet(strict.server(), to(&in_realm(&b, &ca), &a)).await.refused(Role::Acceptor, reason).await;
     let dial = strict.dial(Expect::Realm).unwrap();
@@ -168,7 +168,7 @@ async fn a_critical_extension_that_nobody_knows() {
 #[tokio::test]
 async fn trust_of_another_kind() {
     let (a, b) = (identity(1), identity(2));
-    let (node, ca) = (pinned(&a), RealmCa::new());
+    let (node, ca) = (pinned(&a), RealmCa::generate());
     let stranger = in_realm(&b, &ca);
     meet(node.server(), to(&stranger, &a)).await.refused(Role::Dialer, Refusal::UnknownIssuer).await;
     meet(stranger.server(), to(&node, &b)).await.refused(Role::Acceptor, Refusal::UnknownIssuer).await;
