@@ -1,6 +1,6 @@
 //! Connections come and go: which one a peer keeps, and what is remembered of those that end.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
@@ -10,8 +10,11 @@ use super::Policy;
 use super::duel::{Rank, replaces};
 use super::past::Closed;
 use super::room::Room;
-use super::table::{Conn, Slot};
+use super::table::{Conn, FOREVER, Slot};
 use super::types::{Admit, Candidate, CloseReason, ConnId, DialFailure, Refusal, Retire, Side};
+
+/// No connection lives shorter, whatever is configured: an alarm must lie ahead.
+const LEAST_TTL: Duration = Duration::from_millis(1);
 
 /// How a candidate stands against what there is.
 enum Standing {
@@ -39,36 +42,23 @@ impl<C: Clone> Policy<C> {
         if self.closed {
             return self.refuse(Refusal::Closed);
         }
-        let mut retire = Vec::new();
-        match self.standing(&candidate) {
-            Standing::Stale => {
-                self.tally.stale += 1;
-                if placed {
-                    let (config, rng) = (&self.config, &mut self.rng);
-                    self.memory.dial_failed(now, peer, DialFailure::Refused, config, rng);
-                }
-                return self.refuse(Refusal::Stale);
-            }
+        let mut retire = match self.standing(&candidate) {
+            Standing::Stale => return self.refuse_stale(now, peer, placed),
             Standing::Loses => return self.keep_loser(now, candidate, placed),
-            Standing::First => {
-                if let Err(full) = self.place(now, &candidate, placed, &mut retire) {
-                    return full;
-                }
+            // They lead to a process that is gone: they go even if the candidate finds no room yet.
+            Standing::Supersedes => self.supersede(now, peer, candidate.boot),
+            Standing::Wins(loser) if placed || !self.is_full(candidate.dialer) => {
+                self.retire(loser, CloseReason::Duplicate).into_iter().collect()
             }
-            Standing::Wins(loser) => {
-                if let Err(full) = self.place(now, &candidate, placed, &mut retire) {
-                    return full;
-                }
-                retire.extend(self.retire(loser, CloseReason::Duplicate));
-            }
-            Standing::Supersedes => {
-                // They lead to a process that is gone: they go even if the candidate finds no room yet.
-                retire = self.supersede(peer, candidate.boot);
-                if !placed && self.is_full(candidate.dialer) {
+            Standing::First | Standing::Wins(_) => Vec::new(),
+        };
+        // A dial of ours has reserved its place.
+        if !placed {
+            match self.make_room(now, peer, candidate.dialer) {
+                Room::Free(evict) => retire.extend(evict),
+                Room::Full(evict) => {
+                    retire.extend(evict);
                     return Admit::Full { retire };
-                }
-                if let Err(full) = self.place(now, &candidate, placed, &mut retire) {
-                    return full;
                 }
             }
         }
@@ -76,6 +66,18 @@ impl<C: Clone> Policy<C> {
         let slot = self.insert(now, candidate, None);
         self.peers.entry(peer).or_default().live = Some(slot);
         Admit::Kept { retire }
+    }
+
+    /// A candidate gave up waiting for room, and was closed.
+    pub(crate) fn turned_away(&mut self) {
+        self.tally.handshakes += 1;
+        self.tally.refused += 1;
+    }
+
+    /// Closes one connection to new work, as when the peer drains it. `None` if that was so before.
+    pub(crate) fn retire_one(&mut self, id: ConnId, reason: CloseReason) -> Option<Retire<C>> {
+        let slot = self.table.find(id)?;
+        self.retire(slot, reason)
     }
 
     /// A connection is gone, whether it was retired or not.
@@ -115,24 +117,12 @@ impl<C: Clone> Policy<C> {
         }
     }
 
-    /// Finds room for a candidate that is to be kept; a dial has reserved it before.
-    fn place(
-        &mut self,
-        now: Instant,
-        candidate: &Candidate<C>,
-        placed: bool,
-        retire: &mut Vec<Retire<C>>,
-    ) -> Result<(), Admit<C>> {
+    fn refuse_stale(&mut self, now: Instant, peer: NodeId, placed: bool) -> Admit<C> {
+        self.tally.stale += 1;
         if placed {
-            return Ok(());
+            self.memory.dial_failed(now, peer, DialFailure::Refused, &self.config, &mut self.rng);
         }
-        match self.make_room(now, candidate.peer, candidate.dialer) {
-            Room::Free(evict) => {
-                retire.extend(evict);
-                Ok(())
-            }
-            Room::Full(evict) => Err(Admit::Full { retire: evict.into_iter().collect() }),
-        }
+        self.refuse(Refusal::Stale)
     }
 
     fn keep_loser(&mut self, now: Instant, candidate: Candidate<C>, placed: bool) -> Admit<C> {
@@ -146,7 +136,7 @@ impl<C: Clone> Policy<C> {
     }
 
     /// Retires all connections to earlier processes of `peer`, those that are draining included.
-    fn supersede(&mut self, peer: NodeId, boot: u64) -> Vec<Retire<C>> {
+    fn supersede(&mut self, now: Instant, peer: NodeId, boot: u64) -> Vec<Retire<C>> {
         let of_peer = |conn: &Conn<C>| conn.peer == peer && conn.boot != boot;
         let old: Vec<(Slot, u64)> =
             self.table.iter().filter(|(_, c)| of_peer(c)).map(|(slot, c)| (slot, c.boot)).collect();
@@ -156,11 +146,15 @@ impl<C: Clone> Policy<C> {
             let again = self.retire(slot, CloseReason::Superseded);
             retired.extend(again.or_else(|| self.table.blame(slot, CloseReason::Superseded)));
         }
+        if let Some(first) = retired.first() {
+            self.claim(now, peer, first.id);
+        }
         retired
     }
 
     fn insert(&mut self, now: Instant, candidate: Candidate<C>, retiring: Option<CloseReason>) -> Slot {
-        let ttl = self.config.idle_ttl.mul_f64(1.0 - 0.25 * self.rng.random::<f64>());
+        let ttl = self.config.idle_ttl.clamp(LEAST_TTL, FOREVER);
+        let ttl = ttl.mul_f64(1.0 - 0.25 * self.rng.random::<f64>());
         let dialed = (candidate.dialer, self.rank(&candidate));
         let Candidate { peer, id, boot, handle, .. } = candidate;
         let mut conn = Conn::new(peer, id, handle, dialed, boot, (now, ttl));
@@ -173,6 +167,7 @@ impl<C: Clone> Policy<C> {
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Admit<C> {
+        self.tally.handshakes += 1;
         self.tally.refused += 1;
         Admit::Refused(refusal)
     }

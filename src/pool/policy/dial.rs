@@ -71,9 +71,8 @@ impl<C: Clone> Policy<C> {
     }
 
     /// A request gave up waiting for room.
-    pub(crate) fn exhausted(&mut self, peer: NodeId) {
+    pub(crate) fn exhausted(&mut self) {
         self.tally.exhausted += 1;
-        self.claims.remove(&peer);
     }
 
     /// Frees the place of the dial with number `seq`, which reached `peer`.

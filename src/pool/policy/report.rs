@@ -40,7 +40,7 @@ pub struct PoolStats {
     /// Of the refused ones, those of a process that a newer one with the same identity had replaced. When
     /// this rises steadily, two nodes share one key.
     pub stale: u64,
-    /// Connections whose two ends accepted each other.
+    /// Connections that became ready, those turned away afterwards included.
     pub handshakes: u64,
     /// Application messages sent and received.
     pub messages: u64,

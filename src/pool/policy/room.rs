@@ -50,10 +50,15 @@ impl<C: Clone> Policy<C> {
         };
         let retired = victim.and_then(|slot| self.retire(slot, CloseReason::Capacity));
         if let Some(retired) = &retired {
-            let until = later(now, self.config.wait);
-            self.claims.insert(whose, Claim { victim: retired.id, until });
+            self.claim(now, whose, retired.id);
         }
         Room::Full(retired)
+    }
+
+    /// `victim` goes for the sake of `whose`: none other need go for it soon.
+    pub(super) fn claim(&mut self, now: Instant, whose: NodeId, victim: ConnId) {
+        let until = later(now, self.config.wait);
+        self.claims.insert(whose, Claim { victim, until });
     }
 
     /// Whether one more connection dialed by `side` would be one too many.

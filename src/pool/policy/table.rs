@@ -16,7 +16,7 @@ use super::hash::{Keyed, Map};
 use super::types::{CloseReason, ConnId, Retire, Side};
 
 /// No alarm is set further ahead: keeps clock arithmetic from overflowing on absurd settings.
-const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// `now + wait`, whatever `wait` is.
 pub(super) fn later(now: Instant, wait: Duration) -> Instant {
@@ -117,6 +117,10 @@ impl<C: Clone> Table<C> {
 
     pub(super) fn get(&self, slot: Slot) -> Option<&Conn<C>> {
         self.slots.get(slot)?.as_ref()
+    }
+
+    pub(super) fn find(&self, id: ConnId) -> Option<Slot> {
+        self.by_id.get(&id).copied()
     }
 
     fn get_mut(&mut self, slot: Slot) -> Option<&mut Conn<C>> {
@@ -220,7 +224,7 @@ impl<C: Clone> Table<C> {
 
     /// An application frame went over the connection.
     pub(super) fn touch(&mut self, now: Instant, slot: Slot) {
-        if let Some(conn) = self.slots.get_mut(slot).and_then(Option::as_mut) {
+        if let Some(conn) = self.get_mut(slot) {
             conn.used = conn.used.max(now);
             if conn.leases == 0 {
                 self.order[index(conn.dialer)].promote(&slot);
@@ -251,21 +255,28 @@ impl<C: Clone> Table<C> {
         self.alarms.first().map(|(at, _)| *at)
     }
 
-    /// A connection that has been idle for its time to live, if there is one.
+    /// Takes out the alarm of a connection that has been idle for its time to live, if there is one.
     pub(super) fn idle(&mut self, now: Instant) -> Option<Slot> {
         while let Some(&(at, slot)) = self.alarms.first()
             && at <= now
         {
-            let conn = self.slots.get_mut(slot)?.as_mut()?;
+            self.alarms.pop_first();
+            let Some(conn) = self.get_mut(slot) else { continue };
             // A leased one is released now at the earliest, and lives its whole time from then.
             let goes = later(if conn.leases > 0 { now } else { conn.used }, conn.ttl);
             if goes <= now {
                 return Some(slot);
             }
             conn.alarm = goes;
-            self.alarms.pop_first();
             self.alarms.insert((goes, slot));
         }
         None
+    }
+
+    /// Whether nothing is kept for connections that are gone.
+    #[cfg(test)]
+    pub(super) fn is_clean(&self) -> bool {
+        let idle = self.order.iter().all(LruCache::is_empty) && self.alarms.is_empty();
+        idle && self.by_id.is_empty() && self.free.len() == self.slots.len()
     }
 }
