@@ -213,9 +213,8 @@ fn a_long_function_is_found() {
         let longer = function(head, FUNCTION_LINES_MAX + 1) + close;
         each_breaks(Rule::LongFunction, "tests/it/a.rs", &[&longer]);
     }
-    let trait_then_module =
-        format!("trait T {{ fn f(x: [u8; 2]); }}\nmod m {{\n{}}}", "struct X;\n".repeat(90));
-    each_passes("tests/it/a.rs", &[&trait_then_module]);
+    let longest = function("fn g()", FUNCTION_LINES_MAX);
+    each_passes("tests/it/a.rs", &[&format!("trait T {{ fn f(x: [u8; 2]);\n{longest} }}")]);
 }
 
 #[test]
