@@ -1,10 +1,19 @@
-//! stub
+//! foveola: the pooled, verified, batched transport engine of a Kademlia mesh.
+//!
+//! A [`Node`] keeps one warm, mutually verified QUIC connection to each of its peers, stores records on
+//! the nodes closest to a key, and returns a [`Receipt`] that says which of them hold it.
+//!
+//! The modules below [`Node`] are the parts it is made of. They are pure: they take time as an argument,
+//! and touch neither clock nor socket.
+
 pub mod addr;
-#[cfg(feature = "baseline")]
-pub mod baseline;
 pub mod dht;
 pub mod id;
 pub mod identity;
+pub mod wire;
+
+#[cfg(feature = "baseline")]
+pub mod baseline;
 #[cfg(feature = "test-util")]
 pub mod mesh;
 mod node;
@@ -12,4 +21,20 @@ mod pool;
 mod runtime;
 mod service;
 mod transport;
-pub mod wire;
+
+pub use dht::ack::Ack;
+pub use id::{Key, NodeId};
+pub use identity::Identity;
+pub use node::{
+    ALPHA, Builder, Config, ConfigError, DRAIN, Dht, FindMany, FindValue, JOIN_TIMEOUT, K_MAX, Node,
+    NodeStats, PeerLease, Peers, QueryPeer, REQUEST_TIMEOUT, SpawnError, Store, StoreMany, TTL,
+};
+pub use pool::{
+    AcquireError, CloseReason, ClosedConnection, Closes, DialError, DialFailure, Explain, OpenConnection,
+    PoolConfig, PoolConfigError, PoolStats, RequestError,
+};
+pub use service::dht::{FindError, QueryError, Receipt, Record, StoreError};
+pub use transport::{
+    Admit, AttemptError, BindError, CloseCode, Lost, PublicCertificate, Refusal, Side, TransportConfig,
+    TransportConfigError, Trust,
+};

@@ -1,1 +1,249 @@
-//! stub
+//! A mesh of nodes in one process, with faults at its seams.
+//!
+//! Every node is a real one, on a socket of its own on the loopback interface. Faults are asked for when
+//! the mesh is made; without them the sockets are plain ones and cost nothing extra. The nodes follow
+//! from one seed: a mesh made twice has the same identities.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::identity::Identity;
+use crate::node::{Config, Node, SpawnError};
+use crate::runtime;
+use crate::transport::Trust;
+use crate::transport::fault::Faults;
+
+pub use crate::transport::fault::Link;
+pub use crate::transport::tls::RealmCa;
+
+/// Describes a mesh; [`spawn`](Self::spawn) starts it.
+#[derive(Debug)]
+#[must_use = "a mesh does not exist until it is spawned"]
+pub struct MeshBuilder {
+    nodes: usize,
+    seed: u64,
+    config: Config,
+    faults: bool,
+    trust: Trust,
+}
+
+/// Nodes in one process that have joined one mesh.
+///
+/// Dropping it stops all of them at once.
+#[derive(Debug)]
+pub struct LocalMesh {
+    nodes: Vec<Node>,
+    seats: Vec<Seat>,
+    config: Config,
+    trust: Trust,
+    seed: u64,
+}
+
+/// What a restarted node gets back.
+#[derive(Debug)]
+struct Seat {
+    identity: Identity,
+    addr: SocketAddr,
+    faults: Option<Faults>,
+}
+
+impl LocalMesh {
+    /// Describes a mesh of 5 nodes, with default settings, seed 42 and no faults.
+    pub fn builder() -> MeshBuilder {
+        MeshBuilder { nodes: 5, seed: 42, config: Config::default(), faults: false, trust: Trust::pinned() }
+    }
+
+    /// How many nodes the mesh has, killed ones included.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether the mesh has no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    /// Node `i`, in the order in which they joined.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such node.
+    pub fn node(&self, i: usize) -> &Node {
+        &self.nodes[i]
+    }
+
+    /// All nodes, in the order in which they joined.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Silences node `i`: nothing leaves or reaches its socket any more, no close escapes, and what it
+    /// holds is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn kill(&mut self, i: usize) {
+        self.faults(i).silence();
+    }
+
+    /// Starts node `i` again after a [`kill`](Self::kill): same identity, same port, nothing held.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when its port cannot be bound again.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub async fn restart(&mut self, i: usize) -> Result<(), SpawnError> {
+        self.faults(i).silence();
+        let old = self.nodes[i].clone();
+        let faults = Faults::new(ChaCha8Rng::seed_from_u64(runtime::entropy()));
+        self.seats[i].faults = Some(faults.clone());
+        let bootstrap =
+            self.nodes.iter().enumerate().find(|(j, _)| *j != i).map(|(_, node)| node.peer_addr());
+        // The socket is free once every task of the old process has ended.
+        old.stop_now().await;
+        drop(old);
+        let seat = &self.seats[i];
+        self.nodes[i] = Node::builder()
+            .identity(seat.identity.clone())
+            .listen(seat.addr)
+            .trust(self.trust.clone())
+            .config(self.config.clone())
+            .seed(self.seed.wrapping_add(i as u64))
+            .bootstrap(bootstrap)
+            .faults(faults)
+            .spawn()
+            .await?;
+        Ok(())
+    }
+
+    /// Nothing that `from` sends reaches `to` any more; the other direction is another cut.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn cut(&self, from: usize, to: usize) {
+        self.faults(from).cut(self.seats[to].addr);
+    }
+
+    /// Ends the cut from `from` to `to`.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn heal(&self, from: usize, to: usize) {
+        self.faults(from).heal(self.seats[to].addr);
+    }
+
+    /// What `from` sends to `to` takes `link` from now on.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn set_link(&self, from: usize, to: usize, link: Link) {
+        self.faults(from).set_link(self.seats[to].addr, link);
+    }
+
+    fn faults(&self, i: usize) -> &Faults {
+        self.seats[i].faults.as_ref().expect("the mesh was made with faults")
+    }
+
+    /// Shuts every node down, one after another.
+    pub async fn shutdown(self) {
+        for node in &self.nodes {
+            node.shutdown().await;
+        }
+    }
+}
+
+impl MeshBuilder {
+    /// How many nodes; default 5.
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Replicas per record; the same as [`Config::k`].
+    pub fn k(mut self, k: usize) -> Self {
+        self.config.k = k;
+        self
+    }
+
+    /// What identities and chance follow from; default 42.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The settings of every node; replaces what was set before.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Makes faults possible.
+    pub fn faults(mut self) -> Self {
+        self.faults = true;
+        self
+    }
+
+    /// Starts the nodes one after another; each joins through the first.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] of the first node that could not be started.
+    pub async fn spawn(self) -> Result<LocalMesh, SpawnError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let mut mesh = LocalMesh {
+            nodes: Vec::new(),
+            seats: Vec::new(),
+            config: self.config,
+            trust: self.trust,
+            seed: self.seed,
+        };
+        for i in 0..self.nodes {
+            let mut secret = [0; 32];
+            rng.fill_bytes(&mut secret);
+            let identity = Identity::from_seed(&secret);
+            let faults = self.faults.then(|| Faults::new(ChaCha8Rng::seed_from_u64(rng.next_u64())));
+            let mut builder = Node::builder()
+                .identity(identity.clone())
+                .trust(mesh.trust.clone())
+                .config(mesh.config.clone())
+                .seed(self.seed.wrapping_add(i as u64))
+                .bootstrap(mesh.nodes.first().map(Node::peer_addr));
+            if let Some(faults) = &faults {
+                builder = builder.faults(faults.clone());
+            }
+            let node = builder.spawn().await?;
+            mesh.seats.push(Seat { identity, addr: node.local_addr(), faults });
+            mesh.nodes.push(node);
+        }
+        mesh.settle().await;
+        Ok(mesh)
+    }
+}
+
+impl LocalMesh {
+    /// Waits until every node knows every other, or as many as a table of a big mesh takes.
+    async fn settle(&self) {
+        let deadline = runtime::now() + Duration::from_secs(10);
+        let enough = (self.nodes.len().saturating_sub(1)).min(self.config.k.min(20));
+        loop {
+            if self.nodes.iter().all(|node| node.stats().table_nodes >= enough) {
+                return;
+            }
+            if runtime::now() > deadline {
+                tracing::warn!("the mesh did not settle in time");
+                return;
+            }
+            tokio::time::sleep_until((runtime::now() + Duration::from_millis(2)).into()).await;
+        }
+    }
+}

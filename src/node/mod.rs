@@ -1,1 +1,161 @@
-//! stub
+//! The public API: a [`Node`] of the mesh and the handles of its services.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::addr::{Endpoint as Address, PeerAddr};
+use crate::id::NodeId;
+use crate::identity::Identity;
+use crate::pool::{AcquireError, Pool, RequestError};
+use crate::runtime::Tasks;
+use crate::service;
+use crate::service::dht::DhtService;
+use crate::transport::Endpoint;
+
+mod builder;
+mod config;
+mod dht;
+mod peers;
+mod stats;
+
+pub use builder::{Builder, SpawnError};
+pub use config::{ALPHA, Config, ConfigError, DRAIN, JOIN_TIMEOUT, K_MAX, REQUEST_TIMEOUT, TTL};
+pub use dht::{Dht, FindMany, FindValue, QueryPeer, Store, StoreMany};
+pub use peers::{PeerLease, Peers};
+pub use stats::NodeStats;
+
+/// A running node; clones are the same node.
+///
+/// Dropping the last clone stops it at once. [`shutdown`](Self::shutdown) lets it finish its work first.
+#[derive(Debug, Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    identity: Identity,
+    bound: SocketAddr,
+    endpoint: Endpoint,
+    pool: Pool,
+    dht: Arc<DhtService>,
+    tasks: Tasks,
+    config: Config,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("id", &self.identity.node_id()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    /// Begins a new node.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The identity of the node.
+    pub fn id(&self) -> NodeId {
+        self.inner.identity.node_id()
+    }
+
+    /// The address that its socket is bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.inner.bound
+    }
+
+    /// The address under which others reach it, if it listens on a specified address.
+    pub fn peer_addr(&self) -> PeerAddr {
+        PeerAddr::node(self.id(), Address::from(self.inner.bound))
+    }
+
+    /// Storing and finding records.
+    pub fn dht(&self) -> Dht<'_> {
+        Dht::new(&self.inner)
+    }
+
+    /// The connections to peers.
+    pub fn pool(&self) -> Peers<'_> {
+        Peers::new(&self.inner.pool)
+    }
+
+    /// Connects to the node at `address` and to those it knows close to this one; returns who answered.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquireError`] when nobody answered as expected within
+    /// [`join_timeout`](Config::join_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Connections that were begun go on.
+    pub async fn join(&self, address: &PeerAddr) -> Result<NodeId, AcquireError> {
+        self.inner.dht.join(address, self.inner.config.join_timeout).await
+    }
+
+    /// Asks `peer` for a sign of life and returns the round-trip time, connecting first if need be.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`] when no answer came within [`request_timeout`](Config::request_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn ping(&self, peer: NodeId) -> Result<Duration, RequestError> {
+        service::ping(&self.inner.pool, &peer, self.inner.config.request_timeout).await
+    }
+
+    /// Counters and gauges of the node.
+    pub fn stats(&self) -> NodeStats {
+        NodeStats::of(&self.inner)
+    }
+
+    /// Stops taking work, lets the work in flight finish for at most [`drain`](Config::drain), tells the
+    /// peers, and ends every task.
+    ///
+    /// Operations that begin after it fail with their `Shutdown` error. Every other one has a definite
+    /// result.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future leaves the node half stopped; dropping the node then ends it.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.dht.close();
+        inner.pool.shutdown(inner.config.drain).await;
+        // The peers are told at once; how long quinn lingers for lost packets is bounded by a second.
+        let _ = tokio::time::timeout(Duration::from_secs(1), inner.endpoint.wait_idle()).await;
+        inner.stop();
+        inner.tasks.ended().await;
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl Node {
+    /// Ends the node at once, as a crash would, and waits until its socket is free.
+    pub(crate) async fn stop_now(&self) {
+        self.inner.stop();
+        self.inner.tasks.ended().await;
+        let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.endpoint.wait_idle()).await;
+    }
+}
+
+impl Inner {
+    fn stop(&self) {
+        self.dht.close();
+        self.tasks.abort();
+        self.pool.abort();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

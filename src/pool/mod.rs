@@ -1,2 +1,374 @@
-//! stub
+//! The peer manager: at most one live connection per peer, kept warm and given out by lease.
+//!
+//! [`policy`] decides and is pure; this module carries out what it says: it dials, accepts, drains,
+//! and watches the clock. All of it hangs on one short lock. What peers ask is answered by the
+//! [`Inbound`] that the services implement.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use crate::addr::Endpoint as Address;
+use crate::id::NodeId;
+use crate::runtime::{self, Tasks};
+use crate::transport::{CloseCode, Endpoint, Lost, Traffic, TransportConfig};
+use crate::wire::Hello;
+
+mod admit;
+mod book;
+mod dial;
+mod inbound;
+mod lane;
+mod lease;
+mod outbox;
+mod peer;
 pub(crate) mod policy;
+mod serve;
+mod single;
+mod upkeep;
+
+pub use dial::DialError;
+pub use inbound::RequestError;
+pub(crate) use inbound::{Inbound, Outcome, Promise, Sink, Tag, Violation};
+pub(crate) use lease::Lease;
+pub(crate) use outbox::{LANE_FRAME_MAX, Refusal};
+pub(crate) use peer::Peer;
+pub use policy::config::{PoolConfig, PoolConfigError};
+pub use policy::report::{ClosedConnection, Closes, Explain, OpenConnection, PoolStats};
+pub use policy::types::{CloseReason, DialFailure};
+
+use policy::Policy;
+use policy::types::{Acquire, ConnId, Release, Retire};
+
+/// Frames over the lane limit that may be in flight to one peer, in each direction.
+pub(super) const SINGLES_MAX: usize = 4;
+
+/// The peers of one node; clones are the same pool.
+#[derive(Debug, Clone)]
+pub(crate) struct Pool {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    local: NodeId,
+    endpoint: Endpoint,
+    transport: TransportConfig,
+    /// What this node says about itself, without the fields that differ per connection.
+    hello: Hello,
+    config: PoolConfig,
+    tasks: Tasks,
+    inbound: Arc<dyn Inbound>,
+    state: Mutex<State>,
+    /// A connection has ended or a place has become free.
+    room: Notify,
+    closing: AtomicBool,
+    /// Handshakes completed with HELLO, dialed and accepted.
+    handshakes: [AtomicU64; 2],
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    policy: Policy<Arc<Peer>>,
+    dials: BTreeMap<NodeId, watch::Receiver<DialState>>,
+    book: book::AddressBook,
+    /// Every connection that has not ended, draining ones included.
+    live: BTreeMap<ConnId, Arc<Peer>>,
+    next_conn: u64,
+    /// What ended connections have moved.
+    past: Traffic,
+    /// How the last inbound attempts failed, oldest first.
+    refusals: VecDeque<Lost>,
+}
+
+/// `None` while the dial is under way.
+type DialState = Option<Result<(), DialError>>;
+
+/// Why no connection to a peer could be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcquireError {
+    /// The peer is this node itself.
+    #[error("a node does not connect to itself")]
+    SelfDial,
+    /// Every connection is in use and none became free within [`PoolConfig::wait`].
+    #[error("every connection of the pool is in use")]
+    PoolExhausted,
+    /// The last dials to this peer failed; the next one is allowed after this pause.
+    #[error("the peer could not be reached; the next dial is due in {0:?}")]
+    BackOff(Duration),
+    /// The dial failed.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The caller's deadline passed first.
+    #[error("no connection before the deadline")]
+    Timeout,
+    /// This node is shutting down.
+    #[error("this node is shutting down")]
+    Shutdown,
+}
+
+impl AcquireError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::SelfDial | Self::Shutdown)
+    }
+}
+
+/// What the connections of a pool have done and are doing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Activity {
+    pub(crate) handshakes: u64,
+    pub(crate) connections: usize,
+    pub(crate) streams_served: u32,
+    pub(crate) late_replies: u64,
+    pub(crate) traffic: Traffic,
+}
+
+/// What [`Pool::poll`] found.
+enum Step {
+    Ready(Lease),
+    Dialing(watch::Receiver<DialState>),
+    Full,
+    Failed(AcquireError),
+}
+
+/// What a pool is made of.
+pub(crate) struct Parts {
+    pub(crate) local: NodeId,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) transport: TransportConfig,
+    pub(crate) hello: Hello,
+    pub(crate) config: PoolConfig,
+    pub(crate) tasks: Tasks,
+    pub(crate) inbound: Arc<dyn Inbound>,
+    pub(crate) seed: u64,
+}
+
+impl Pool {
+    /// A pool that accepts, dials and keeps house from now on.
+    pub(crate) fn start(parts: Parts) -> Self {
+        let policy = Policy::new(parts.local, parts.config.clone(), parts.seed);
+        let inner = Arc::new(Inner {
+            local: parts.local,
+            endpoint: parts.endpoint,
+            transport: parts.transport,
+            hello: parts.hello,
+            config: parts.config,
+            tasks: parts.tasks,
+            inbound: parts.inbound,
+            state: Mutex::new(State {
+                policy,
+                dials: BTreeMap::new(),
+                book: book::AddressBook::new(),
+                live: BTreeMap::new(),
+                next_conn: 0,
+                past: Traffic::default(),
+                refusals: VecDeque::new(),
+            }),
+            room: Notify::new(),
+            closing: AtomicBool::new(false),
+            handshakes: Default::default(),
+        });
+        inner.tasks.spawn(admit::accept_all(Arc::clone(&inner)));
+        inner.tasks.spawn(upkeep::run(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// A lease of a connection to `peer`: the resident one, the one being dialed, or a new one.
+    ///
+    /// Cancel safe: a dial that was begun goes on for the others that wait for it.
+    pub(crate) async fn acquire(&self, peer: &NodeId, deadline: Instant) -> Result<Lease, AcquireError> {
+        match tokio::time::timeout_at(deadline.into(), self.acquired(peer)).await {
+            Ok(result) => result,
+            Err(_) => Err(AcquireError::Timeout),
+        }
+    }
+
+    async fn acquired(&self, peer: &NodeId) -> Result<Lease, AcquireError> {
+        let mut patience: Option<Instant> = None;
+        loop {
+            let room = self.inner.room.notified();
+            let step = self.poll(&mut self.inner.lock(), runtime::now(), peer);
+            match step {
+                Step::Ready(lease) => return Ok(lease),
+                Step::Failed(error) => return Err(error),
+                Step::Dialing(mut dial) => {
+                    let ended = dial.wait_for(Option::is_some).await;
+                    if let Ok(state) = ended
+                        && let Some(Err(error)) = &*state
+                    {
+                        return Err(error.clone().into());
+                    }
+                }
+                Step::Full => {
+                    let until = *patience.get_or_insert_with(|| runtime::now() + self.inner.config.wait);
+                    if tokio::time::timeout_at(until.into(), room).await.is_err() {
+                        self.inner.lock().policy.exhausted();
+                        return Err(AcquireError::PoolExhausted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Leases of those of `peers` that are resident, in their order; a dial is begun to the others.
+    ///
+    /// Takes the lock once for all of them.
+    pub(crate) fn try_acquire(&self, peers: &[NodeId], mut each: impl FnMut(usize, Option<Lease>)) {
+        let now = runtime::now();
+        let mut state = self.inner.lock();
+        for (i, peer) in peers.iter().enumerate() {
+            match self.poll(&mut state, now, peer) {
+                Step::Ready(lease) => each(i, Some(lease)),
+                Step::Dialing(_) | Step::Full | Step::Failed(_) => each(i, None),
+            }
+        }
+    }
+
+    fn poll(&self, state: &mut State, now: Instant, peer: &NodeId) -> Step {
+        match state.policy.acquire(now, *peer) {
+            Acquire::Ready { handle, .. } => Step::Ready(Lease::new(handle, Arc::clone(&self.inner))),
+            Acquire::Dialing => match state.dials.get(peer) {
+                Some(dial) => Step::Dialing(dial.clone()),
+                None => Step::Full,
+            },
+            Acquire::Dial { seq, evict } => {
+                self.inner.retire(evict);
+                Step::Dialing(dial::start(&self.inner, state, *peer, seq))
+            }
+            Acquire::Full { evict } => {
+                self.inner.retire(evict);
+                Step::Full
+            }
+            Acquire::BackOff { until } => {
+                Step::Failed(AcquireError::BackOff(until.saturating_duration_since(now)))
+            }
+            Acquire::Own => Step::Failed(AcquireError::SelfDial),
+            Acquire::Closed => Step::Failed(AcquireError::Shutdown),
+        }
+    }
+
+    /// Remembers where `peer` listens.
+    pub(crate) fn learn(&self, peer: NodeId, addresses: impl IntoIterator<Item = Address>) {
+        if peer != self.inner.local {
+            self.inner.lock().book.learn(peer, addresses);
+        }
+    }
+
+    /// Where `peer` was last known to listen, best first.
+    pub(crate) fn addresses(&self, peer: &NodeId) -> Vec<Address> {
+        self.inner.lock().book.addresses(peer)
+    }
+
+    /// Whether the peer has lately left requests unanswered.
+    pub(crate) fn is_suspect(&self, peer: &NodeId) -> bool {
+        self.inner.lock().policy.is_suspect(*peer)
+    }
+
+    /// The peers with a resident connection.
+    pub(crate) fn residents(&self) -> Vec<NodeId> {
+        self.inner.lock().policy.residents().map(|(id, _)| id).collect()
+    }
+
+    pub(crate) fn stats(&self) -> PoolStats {
+        self.inner.lock().policy.stats()
+    }
+
+    pub(crate) fn explain(&self, peer: &NodeId) -> Explain {
+        self.inner.lock().policy.explain(runtime::now(), *peer)
+    }
+
+    /// How the last inbound attempts failed, oldest first.
+    pub(crate) fn refusals(&self) -> Vec<Lost> {
+        self.inner.lock().refusals.iter().copied().collect()
+    }
+
+    pub(crate) fn activity(&self) -> Activity {
+        let state = self.inner.lock();
+        let mut traffic = state.past;
+        for peer in state.live.values() {
+            traffic += peer.connection.traffic();
+        }
+        let [dialed, accepted] = &self.inner.handshakes;
+        Activity {
+            handshakes: dialed.load(Ordering::Relaxed) + accepted.load(Ordering::Relaxed),
+            connections: state.live.len(),
+            streams_served: serve::served(state.live.values()),
+            late_replies: state.live.values().map(|peer| peer.late.load(Ordering::Relaxed)).sum(),
+            traffic,
+        }
+    }
+
+    /// Ends every connection at once; everyone who waits is told.
+    pub(crate) fn abort(&self) {
+        self.inner.closing.store(true, Ordering::Release);
+        let mut state = self.inner.lock();
+        let _ = state.policy.retire_all(CloseReason::Shutdown);
+        let live = std::mem::take(&mut state.live);
+        drop(state);
+        self.inner.endpoint.close(CloseCode::Shutdown);
+        for peer in live.values() {
+            peer.die();
+        }
+        self.inner.room.notify_waiters();
+    }
+
+    /// Takes no new work, says GOAWAY to every peer, and closes when the work in flight is done or
+    /// after `patience`.
+    pub(crate) async fn shutdown(&self, patience: Duration) {
+        self.inner.closing.store(true, Ordering::Release);
+        let retired = self.inner.lock().policy.retire_all(CloseReason::Shutdown);
+        for retire in retired {
+            retire.handle.drain(CloseCode::Shutdown, patience);
+        }
+        let drained = async {
+            loop {
+                let room = self.inner.room.notified();
+                if self.inner.lock().live.is_empty() {
+                    return;
+                }
+                room.await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, drained).await;
+        self.inner.endpoint.close(CloseCode::Shutdown);
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn release(self: &Arc<Self>, conn: ConnId) {
+        let released = self.lock().policy.release(runtime::now(), conn);
+        match released {
+            // A drain watches the connection itself: nothing is left to be done at the last release.
+            Release::Done | Release::Drained { .. } => {}
+            Release::Evict(retire) => self.retire(Some(retire)),
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Drains the connections that the policy has retired.
+    fn retire(&self, retired: impl IntoIterator<Item = Retire<Arc<Peer>>>) {
+        for retire in retired {
+            let code = admit::close_code(retire.reason);
+            retire.handle.drain(code, upkeep::DRAIN);
+        }
+    }
+
+    /// The peer has said GOAWAY on this connection: it is used no more, and drained from this side too.
+    fn peer_leaves(&self, peer: &Arc<Peer>, code: CloseCode) {
+        let _ = self.lock().policy.retire_one(peer.conn, CloseReason::Remote);
+        peer.drain(code, upkeep::DRAIN);
+    }
+}

@@ -1,1 +1,69 @@
-//! stub
+//! The clock, the entropy and the tasks: the three things that only a running process has.
+//!
+//! Everything above takes time from [`now`], randomness from [`entropy`], and starts work through
+//! [`Tasks`], so that nothing outlives the node that started it and nothing below needs the world.
+
+use std::future::Future;
+use std::time::Instant;
+
+use rand::TryRng;
+use rand::rngs::SysRng;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The current instant of tokio's clock, which a paused runtime controls.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// 64 bits from the operating system, for ids that must not repeat after a restart and for seeds.
+///
+/// Falls back to the address-space and clock entropy of a fresh hasher when the system source fails,
+/// because these ids are not secrets.
+pub(crate) fn entropy() -> u64 {
+    SysRng.try_next_u64().unwrap_or_else(|_| {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(now())
+    })
+}
+
+/// The tasks of one node: counted, and cancelled together.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    pub(crate) fn new() -> Self {
+        Self { tracker: TaskTracker::new(), stop: CancellationToken::new() }
+    }
+
+    /// Runs `work` until it ends or the node stops; after [`abort`](Self::abort) it is dropped unrun.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            stop.run_until_cancelled_owned(work).await;
+        });
+    }
+
+    /// How many tasks are alive.
+    pub(crate) fn len(&self) -> usize {
+        self.tracker.len()
+    }
+
+    /// Cancels every task at its next await point.
+    pub(crate) fn abort(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+    }
+
+    /// Returns once every task has ended; only after [`abort`](Self::abort).
+    pub(crate) async fn ended(&self) {
+        self.tracker.wait().await;
+    }
+}

@@ -1,1 +1,8 @@
-//! stub
+//! The services: drivers between the pure parts below and the peers in the pool.
+
+pub(crate) mod dht;
+mod request;
+mod router;
+
+pub(crate) use request::{ping, request};
+pub(crate) use router::Router;

@@ -75,14 +75,34 @@ impl Tail {
 
     /// Counts the element that was just written behind the frame, or takes it away again.
     pub(super) fn commit(&mut self, out: &mut BytesMut) -> Result<(), EncodeError> {
+        self.commit_many(1, out)
+    }
+
+    /// Counts the `count` elements that were just written behind the frame, or takes them away again.
+    fn commit_many(&mut self, count: u16, out: &mut BytesMut) -> Result<(), EncodeError> {
         let before = self.start + self.len;
-        self.count += 1;
+        self.count += count;
         let patched = self.patch(out);
         if patched.is_err() {
             out.truncate(before);
-            self.count -= 1;
+            self.count -= count;
         }
         patched
+    }
+
+    /// Appends `count` elements that are already encoded, one behind the other.
+    pub(super) fn push_many(
+        &mut self,
+        encoded: &[u8],
+        count: u16,
+        out: &mut BytesMut,
+    ) -> Result<(), EncodeError> {
+        self.end(out)?;
+        if usize::from(self.count) + usize::from(count) > BATCH_RECORDS_MAX {
+            return Err(EncodeError::Full);
+        }
+        out.put_slice(encoded);
+        self.commit_many(count, out)
     }
 
     /// Appends one element that `write` writes.

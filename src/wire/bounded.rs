@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serializer};
 
-use super::control::{CONTACTS_MAX, Contact, ENDPOINT_MAX, ENDPOINTS_MAX, REALM_MAX};
+use super::control::{CONTACTS_MAX, Contact, ENDPOINT_MAX, ENDPOINTS_MAX, HELLO_PROOF_LEN, REALM_MAX};
 
 /// Reads a text of at most `MAX` bytes.
 struct Text<const MAX: usize>(String);
@@ -124,10 +124,10 @@ pub(super) fn contacts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec
 
 /// An optional signature as a byte string.
 pub(super) mod proof {
-    use super::{Deserialize, Deserializer, Fixed, Serializer};
+    use super::{Deserialize, Deserializer, Fixed, HELLO_PROOF_LEN, Serializer};
 
     pub(in crate::wire) fn serialize<S: Serializer>(
-        proof: &Option<[u8; 64]>,
+        proof: &Option<[u8; HELLO_PROOF_LEN]>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match proof {
@@ -138,8 +138,8 @@ pub(super) mod proof {
 
     pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<[u8; 64]>, D::Error> {
-        let proof = Option::<Fixed<64>>::deserialize(deserializer)?;
+    ) -> Result<Option<[u8; HELLO_PROOF_LEN]>, D::Error> {
+        let proof = Option::<Fixed<HELLO_PROOF_LEN>>::deserialize(deserializer)?;
         Ok(proof.map(|proof| proof.0))
     }
 }

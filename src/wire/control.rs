@@ -18,6 +18,8 @@ pub const REALM_MAX: usize = 255;
 pub const ENDPOINT_MAX: usize = 261;
 /// The most endpoints that a node may announce.
 pub const ENDPOINTS_MAX: usize = 8;
+/// Bytes in the proof of a HELLO: an Ed25519 public key and a signature.
+pub const HELLO_PROOF_LEN: usize = 96;
 /// The most contacts in a reply to FIND_NODE.
 pub const CONTACTS_MAX: usize = 20;
 /// The longest body that is a map, in bytes.
@@ -60,9 +62,9 @@ pub struct Hello {
     pub features: u64,
     /// What the other may have in flight, lane by lane in the order of [`Class`].
     pub grants: [Grant; Class::LANES],
-    /// A signature over the TLS exporter, where the certificate does not name the node.
+    /// A public key and its signature over the TLS exporter, where the certificate does not name the node.
     #[serde(default, with = "bounded::proof")]
-    pub proof: Option<[u8; 64]>,
+    pub proof: Option<[u8; HELLO_PROOF_LEN]>,
 }
 
 /// Asks for a sign of life.

@@ -11,7 +11,7 @@ use bytes::{BufMut, BytesMut};
 
 use super::batch::{self, Tail};
 use super::error::{BodyError, EncodeError};
-use super::header::Kind;
+use super::header::{HEADER_LEN, Kind};
 use super::pack::{ID_PACKED, Pen};
 use super::record::{Element, Found, RECORD_MIN};
 use crate::id::{Key, NodeId};
@@ -130,6 +130,9 @@ impl Rest {
 /// [`StoreBatch`](super::StoreBatch) apply.
 #[derive(Debug)]
 pub struct FindReply(Tail);
+
+/// Bytes of a FIND_VALUE reply before its first answer.
+pub const FIND_REPLY_PREFIX: usize = HEADER_LEN + 4;
 
 impl FindReply {
     /// Appends the reply to the frame `id`, without answers.

@@ -24,20 +24,23 @@ mod store;
 pub use batch::{BATCH_RECORDS_MAX, LAYOUT};
 pub use control::{
     CONTACTS_MAX, Contact, ENDPOINT_MAX, ENDPOINTS_MAX, Failed, FindNode, FindNodeReply, GoAway, Grant,
-    Hello, MAP_BODY_MAX, MAP_DEPTH_MAX, Ping, Pong, REALM_MAX,
+    HELLO_PROOF_LEN, Hello, MAP_BODY_MAX, MAP_DEPTH_MAX, Ping, Pong, REALM_MAX,
 };
 pub use decoder::{DECODER_KEEP, DECODER_RESERVE_MAX, Decoder, Frame};
 pub use error::{BodyError, EncodeError, FrameError};
 pub use find::{
-    Answer, Answering, Ask, FindBatch, FindReply, FindReplyFrame, Rest, decode_find, decode_find_reply,
+    Answer, Answering, Ask, FIND_REPLY_PREFIX, FindBatch, FindReply, FindReplyFrame, Rest, decode_find,
+    decode_find_reply,
 };
 pub use header::{BODY_MAX, Class, HEADER_LEN, Header, Kind, encode_cancel, encode_open, encode_unsupported};
 pub use publish::{
     Publication, PublishBatch, PublishFrame, PublishReply, TOPIC_MAX, decode_publish, decode_publish_reply,
     encode_publication,
 };
-pub use record::{Found, PROOF_LEN, Record, RecordKind, encode_record};
-pub use store::{Reject, Status, StoreBatch, StoreFrame, StoreReply, decode_store, decode_store_reply};
+pub use record::{Found, PROOF_LEN, RECORD_OVERHEAD_MAX, Record, RecordKind, encode_record};
+pub use store::{
+    Reject, STORE_PREFIX, Status, StoreBatch, StoreFrame, StoreReply, decode_store, decode_store_reply,
+};
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ pub const PROOF_LEN: usize = 64;
 pub(super) const RECORD_MIN: usize = 1 + ID_PACKED + 4 + 2 + 2;
 
 /// The most bytes that a record takes besides its value.
-const OVERHEAD_MAX: usize = 1 + ID_PACKED + 9 + 5 + 2 + 2 + (2 + PROOF_LEN) + 5;
+pub const RECORD_OVERHEAD_MAX: usize = 1 + ID_PACKED + 9 + 5 + 2 + 2 + (2 + PROOF_LEN) + 5;
 
 /// What a record is. Numbers that this version does not know are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +124,7 @@ impl<'a> Element<'a> {
             return Err(EncodeError::TooLarge);
         }
         // Two appends for a record instead of one for each of its values.
-        let mut head = [0; OVERHEAD_MAX];
+        let mut head = [0; RECORD_OVERHEAD_MAX];
         let mut pen = Pen::in_place(&mut head);
         pen.array(7);
         pen.bin(&self.id);
@@ -134,7 +134,7 @@ impl<'a> Element<'a> {
         pen.uint(self.flags.into());
         pen.bin(self.proof);
         pen.bin_len(self.value.len());
-        let used = OVERHEAD_MAX - pen.left();
+        let used = RECORD_OVERHEAD_MAX - pen.left();
         out.reserve(used + self.value.len());
         out.extend_from_slice(&head[..used]);
         out.extend_from_slice(self.value);

@@ -9,13 +9,15 @@ use bytes::{BufMut, BytesMut};
 
 use super::batch::{self, Tail};
 use super::error::{BodyError, EncodeError};
-use super::header::Kind;
-use super::pack::{Pen, Reader};
+use super::header::{HEADER_LEN, Kind};
+use super::pack::{ID_PACKED, Pen, Reader};
 use super::record::{Element, RECORD_MIN, Record};
 use crate::id::NodeId;
 
 /// Layout and publisher.
 const STORE_FIXED: u16 = 2;
+/// Bytes of a STORE frame before its first record.
+pub const STORE_PREFIX: usize = HEADER_LEN + 3 + 1 + ID_PACKED;
 /// Layout.
 const REPLY_FIXED: u16 = 1;
 
@@ -42,6 +44,20 @@ impl StoreBatch {
     /// [`EncodeError::TooLarge`] above [`BODY_MAX`](super::BODY_MAX) bytes, [`EncodeError::Detached`].
     pub fn push(&mut self, encoded_record: &[u8], out: &mut BytesMut) -> Result<(), EncodeError> {
         self.0.push(out, |out| out.put_slice(encoded_record))
+    }
+
+    /// Appends `count` records that were encoded one behind the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push); none of the records is appended then.
+    pub fn push_many(
+        &mut self,
+        encoded_records: &[u8],
+        count: u16,
+        out: &mut BytesMut,
+    ) -> Result<(), EncodeError> {
+        self.0.push_many(encoded_records, count, out)
     }
 
     /// Records in the batch.

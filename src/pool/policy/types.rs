@@ -9,14 +9,7 @@ use crate::id::NodeId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnId(pub(crate) u64);
 
-/// One of the two ends of a connection, as seen from this node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Side {
-    /// This node.
-    Us,
-    /// The peer.
-    Them,
-}
+pub use crate::transport::Side;
 
 /// Why a connection was closed or is being drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -18,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quinn::{AsyncUdpSocket, Runtime};
 use rand_chacha::ChaCha8Rng;
 
-pub(crate) use plan::{Link, Tally};
+pub use plan::Link;
+pub(crate) use plan::Tally;
 
 use plan::Plan;
 

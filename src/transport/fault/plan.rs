@@ -12,15 +12,15 @@ use rand_chacha::ChaCha8Rng;
 
 /// How one direction of a path misbehaves. The default is a perfect path.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Link {
+pub struct Link {
     /// Share of datagrams lost, 0 to 1.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// Time added to each datagram.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
     /// Up to this much more is added, drawn for each datagram: above zero datagrams overtake.
-    pub(crate) jitter: Duration,
+    pub jitter: Duration,
     /// Share of datagrams sent twice, 0 to 1.
-    pub(crate) duplicate: f64,
+    pub duplicate: f64,
 }
 
 impl Link {

@@ -86,6 +86,7 @@ pub(crate) struct Tls {
     mesh: Arc<QuicClientConfig>,
     public: Arc<QuicClientConfig>,
     in_realm: bool,
+    has_public: bool,
     admit: Admit,
 }
 
@@ -103,6 +104,7 @@ impl Tls {
         let provider = provider::provider();
         let shown = Arc::new(certificate::mesh_certificate(identity, &trust, &provider)?);
         let public = public.map(|public| certificate::PublicKey::new(public, &provider)).transpose()?;
+        let has_public = public.is_some();
         let in_realm = matches!(trust, Trust::Realm { .. });
         let admit = trust.admit().clone();
         let verifier = Arc::new(MeshVerifier::new(trust, &provider)?);
@@ -113,8 +115,14 @@ impl Tls {
             mesh: Arc::new(client_config(&provider, verifier, shown.clone(), false)?),
             public: Arc::new(client_config(&provider, Arc::new(web), shown, true)?),
             in_realm,
+            has_public,
             admit,
         })
+    }
+
+    /// Whether dials to a public name end here, which cannot prove the node id.
+    pub(crate) fn answers_publicly(&self) -> bool {
+        self.has_public
     }
 
     /// The configuration of the accepting side.

@@ -84,6 +84,11 @@ impl HelloProof {
     }
 
     /// The proof as it travels: public key, signature.
+    /// The node whose key made the proof; it says nothing until the proof is verified.
+    pub(crate) fn prover(&self) -> NodeId {
+        node_id_of(&self.public_key)
+    }
+
     pub(crate) fn to_bytes(self) -> [u8; HELLO_PROOF_LEN] {
         let mut bytes = [0; HELLO_PROOF_LEN];
         let (public_key, signature) = bytes.split_at_mut(PUBLIC_KEY_LEN);

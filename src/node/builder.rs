@@ -1,0 +1,239 @@
+//! Where all wires are soldered: a node is put together here and nowhere else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::config::{Config, ConfigError, GRANTS};
+use super::{Inner, Node};
+use crate::addr::{Endpoint as Address, PeerAddr};
+use crate::identity::Identity;
+use crate::pool::{Parts, Pool};
+use crate::runtime::{self, Tasks};
+use crate::service::Router;
+use crate::service::dht::{DhtConfig, DhtService};
+use crate::transport::tls::{Tls, TlsError};
+use crate::transport::{Bind, BindError, Endpoint, PublicCertificate, Trust};
+use crate::wire::{ENDPOINTS_MAX, Hello, REALM_MAX};
+
+/// The protocol versions that a node offers.
+const VERSIONS: (u16, u16) = (1, 1);
+
+/// Puts a node together; [`spawn`](Self::spawn) starts it.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until it is spawned"]
+pub struct Builder {
+    identity: Identity,
+    realm: String,
+    listen: SocketAddr,
+    advertise: Vec<Address>,
+    bootstrap: Vec<PeerAddr>,
+    serves: bool,
+    trust: Trust,
+    public: Option<PublicCertificate>,
+    extra_roots: Vec<Vec<u8>>,
+    config: Config,
+    seed: Option<u64>,
+    #[cfg(feature = "test-util")]
+    faults: Option<crate::transport::fault::Faults>,
+}
+
+/// Why a node could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The settings cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The realm is longer than [`REALM_MAX`] bytes.
+    #[error("the realm is longer than {REALM_MAX} bytes")]
+    Realm,
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The socket could not be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            identity: Identity::generate(),
+            realm: String::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: Vec::new(),
+            bootstrap: Vec::new(),
+            serves: true,
+            trust: Trust::pinned(),
+            public: None,
+            extra_roots: Vec::new(),
+            config: Config::default(),
+            seed: None,
+            #[cfg(feature = "test-util")]
+            faults: None,
+        }
+    }
+
+    /// Who the node is; by default a new identity that is gone with the process.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// The mesh it belongs to; nodes of other realms are refused. By default the empty name.
+    pub fn realm(mut self, realm: impl Into<String>) -> Self {
+        self.realm = realm.into();
+        self
+    }
+
+    /// The UDP address to listen on; by default a free port of `127.0.0.1`.
+    pub fn listen(mut self, listen: SocketAddr) -> Self {
+        self.listen = listen;
+        self
+    }
+
+    /// The addresses under which others reach the node; by default the one it listens on, unless that
+    /// is the unspecified address. At most [`ENDPOINTS_MAX`] are told to others.
+    pub fn advertise(mut self, endpoints: impl IntoIterator<Item = Address>) -> Self {
+        self.advertise = endpoints.into_iter().collect();
+        self
+    }
+
+    /// The nodes through which it joins the mesh.
+    pub fn bootstrap(mut self, peers: impl IntoIterator<Item = PeerAddr>) -> Self {
+        self.bootstrap = peers.into_iter().collect();
+        self
+    }
+
+    /// Whether the node holds records for others, which is the default. One that does not enters nobody's
+    /// routing table.
+    pub fn serves(mut self, serves: bool) -> Self {
+        self.serves = serves;
+        self
+    }
+
+    /// Whom it believes; by default everybody who proves the node id that was dialed.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// The certificate of a public authority for dials to this node's DNS name.
+    pub fn public_certificate(mut self, certificate: PublicCertificate) -> Self {
+        self.public = Some(certificate);
+        self
+    }
+
+    /// Authorities (DER) believed on dials to `public:` addresses beside those of the web.
+    pub fn extra_roots(mut self, roots: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.extra_roots = roots.into_iter().collect();
+        self
+    }
+
+    /// All other settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Makes what chance decides (jitter, hash seeds) follow from `seed`; by default it differs per run.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn faults(mut self, faults: crate::transport::fault::Faults) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+
+    /// Binds the socket, starts the node, and returns once every bootstrap address was tried.
+    ///
+    /// A bootstrap node that does not answer is no error: see [`Node::join`].
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when the settings, the certificates or the socket will not do.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops the node.
+    pub async fn spawn(self) -> Result<Node, SpawnError> {
+        let bootstrap = self.bootstrap.clone();
+        let node = self.start()?;
+        for address in &bootstrap {
+            if let Err(error) = node.join(address).await {
+                tracing::warn!(%address, %error, "bootstrap node not reached");
+            }
+        }
+        Ok(node)
+    }
+
+    fn start(self) -> Result<Node, SpawnError> {
+        self.config.check()?;
+        if self.realm.len() > REALM_MAX {
+            return Err(SpawnError::Realm);
+        }
+        let local = self.identity.node_id();
+        let tls = Tls::new(&self.identity, self.trust, self.public, &self.extra_roots)?;
+        let endpoint = Endpoint::bind(Bind {
+            listen: self.listen,
+            identity: self.identity.clone(),
+            tls,
+            realm: self.realm.clone(),
+            config: self.config.transport.clone(),
+            #[cfg(feature = "test-util")]
+            faults: self.faults,
+        })?;
+        let bound = endpoint.local_addr().unwrap_or(self.listen);
+        let seed = self.seed.unwrap_or_else(runtime::entropy);
+        let endpoints = advertised(self.advertise, bound);
+        let hello = Hello {
+            version_min: VERSIONS.0,
+            version_max: VERSIONS.1,
+            realm: self.realm,
+            boot: runtime::entropy(),
+            dial: 0,
+            endpoints: endpoints.iter().map(ToString::to_string).collect(),
+            observed: None,
+            serves: self.serves,
+            features: 0,
+            grants: GRANTS,
+            proof: None,
+        };
+        let tasks = Tasks::new();
+        let router = Arc::new(Router::default());
+        let pool = Pool::start(Parts {
+            local,
+            endpoint: endpoint.clone(),
+            transport: self.config.transport.clone(),
+            hello,
+            config: self.config.pool.clone(),
+            tasks: tasks.clone(),
+            inbound: Arc::<Router>::clone(&router),
+            seed,
+        });
+        let dht = DhtConfig {
+            k: self.config.k,
+            alpha: self.config.alpha,
+            store: self.config.store,
+            log: self.config.log,
+            request_timeout: self.config.request_timeout,
+        };
+        let dht = DhtService::new(local, pool.clone(), tasks.clone(), dht, seed);
+        router.connect(&dht);
+        dht.start();
+        let identity = self.identity;
+        Ok(Node::new(Inner { identity, bound, endpoint, pool, dht, tasks, config: self.config }))
+    }
+}
+
+/// What the node tells others about where it listens.
+fn advertised(chosen: Vec<Address>, bound: SocketAddr) -> Vec<Address> {
+    if !chosen.is_empty() {
+        return chosen.into_iter().take(ENDPOINTS_MAX).collect();
+    }
+    let bound = Address::from(bound);
+    if bound.is_unspecified() { Vec::new() } else { vec![bound] }
+}

@@ -1,0 +1,122 @@
+//! The settings of a node, and their defaults.
+
+use std::time::Duration;
+
+use crate::dht::K;
+use crate::dht::log::LogLimits;
+use crate::dht::store::StoreLimits;
+use crate::pool::{PoolConfig, PoolConfigError};
+use crate::transport::{TransportConfig, TransportConfigError};
+use crate::wire::{Class, Grant};
+
+/// The default of [`Config::alpha`].
+pub const ALPHA: usize = 3;
+/// The default of [`Config::ttl`].
+pub const TTL: Duration = Duration::from_secs(3_600);
+/// The default of [`Config::request_timeout`].
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// The default of [`Config::join_timeout`].
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The default of [`Config::drain`].
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// The greatest [`Config::k`].
+pub const K_MAX: usize = 64;
+
+/// What a peer may have in flight on each of its lanes to this node. Together they stay below the
+/// send window, so room for the replies is always reserved.
+pub(super) const GRANTS: [Grant; Class::LANES] = [
+    Grant { requests: 256, bytes: 64 << 10 },
+    Grant { requests: 4_096, bytes: 1 << 20 },
+    Grant { requests: 1_024, bytes: 2 << 20 },
+    Grant { requests: 4_096, bytes: 1 << 20 },
+];
+
+/// The settings of a node. All have defaults, which are constants of this module or of the part that
+/// they configure.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Replicas of a record and size of a bucket, 1 to [`K_MAX`]; default [`K`]. The same in the whole
+    /// mesh.
+    pub k: usize,
+    /// Replicas that a find asks at a time, at least 1; default [`ALPHA`].
+    pub alpha: usize,
+    /// Time to live of a record when the store does not say; default [`TTL`].
+    pub ttl: Duration,
+    /// How long a peer has to answer one request; default [`REQUEST_TIMEOUT`].
+    pub request_timeout: Duration,
+    /// How long joining through one bootstrap address may take; default [`JOIN_TIMEOUT`].
+    pub join_timeout: Duration,
+    /// How long a shutdown waits for work in flight; default [`DRAIN`].
+    pub drain: Duration,
+    /// What the node holds for others.
+    pub store: StoreLimits,
+    /// What the node may have published at a time.
+    pub log: LogLimits,
+    /// The connections that it keeps.
+    pub pool: PoolConfig,
+    /// The limits of each connection.
+    pub transport: TransportConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            k: K,
+            alpha: ALPHA,
+            ttl: TTL,
+            request_timeout: REQUEST_TIMEOUT,
+            join_timeout: JOIN_TIMEOUT,
+            drain: DRAIN,
+            store: StoreLimits::default(),
+            log: LogLimits::default(),
+            pool: PoolConfig::default(),
+            transport: TransportConfig::default(),
+        }
+    }
+}
+
+/// Why a [`Config`] cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// `k` is out of range.
+    #[error("k must be between 1 and {K_MAX}, not {0}")]
+    K(usize),
+    /// `alpha` is zero.
+    #[error("alpha must be at least 1")]
+    Alpha,
+    /// A timeout is zero.
+    #[error("{0} must be longer than zero")]
+    Zero(&'static str),
+    /// The settings of the pool contradict each other.
+    #[error(transparent)]
+    Pool(#[from] PoolConfigError),
+    /// The settings of the transport are out of range.
+    #[error(transparent)]
+    Transport(#[from] TransportConfigError),
+}
+
+impl Config {
+    /// Checks that the settings can work together.
+    ///
+    /// # Errors
+    ///
+    /// The first rule that does not hold.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.k == 0 || self.k > K_MAX {
+            return Err(ConfigError::K(self.k));
+        }
+        if self.alpha == 0 {
+            return Err(ConfigError::Alpha);
+        }
+        for (name, value) in [("ttl", self.ttl), ("request_timeout", self.request_timeout)] {
+            if value.is_zero() {
+                return Err(ConfigError::Zero(name));
+            }
+        }
+        self.pool.check()?;
+        self.transport.check()?;
+        Ok(())
+    }
+}

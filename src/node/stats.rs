@@ -1,0 +1,72 @@
+//! What a node counts.
+
+use super::Inner;
+use crate::pool::PoolStats;
+
+/// Counters (since the start) and gauges (now) of one node.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct NodeStats {
+    /// Connections made Ready, dialed and accepted.
+    pub handshakes: u64,
+    /// Connections that exist now, draining ones included.
+    pub connections: usize,
+    /// Streams of peers that are being served now.
+    pub streams_served: u32,
+    /// Tasks of the node that are alive now.
+    pub tasks: usize,
+    /// Nodes in the routing table now.
+    pub table_nodes: usize,
+    /// Records held for others now, and the bytes of their values.
+    pub held_records: usize,
+    /// Bytes of the values of [`held_records`](Self::held_records).
+    pub held_bytes: usize,
+    /// Own publications now.
+    pub published_records: usize,
+    /// Bytes of the values of [`published_records`](Self::published_records).
+    pub published_bytes: usize,
+    /// Replies that came after their requester had given up.
+    pub late_replies: u64,
+    /// UDP datagrams sent.
+    pub datagrams_sent: u64,
+    /// UDP datagrams received.
+    pub datagrams_received: u64,
+    /// Bytes of UDP payload sent.
+    pub bytes_sent: u64,
+    /// Bytes of UDP payload received.
+    pub bytes_received: u64,
+    /// Calls to the kernel for sending.
+    pub send_calls: u64,
+    /// Packets that QUIC found lost.
+    pub lost_packets: u64,
+    /// The pool.
+    pub pool: PoolStats,
+}
+
+impl NodeStats {
+    pub(super) fn of(inner: &Inner) -> Self {
+        let activity = inner.pool.activity();
+        let traffic = activity.traffic;
+        let (held_records, held_bytes) = inner.dht.held();
+        let (published_records, published_bytes) = inner.dht.published();
+        Self {
+            handshakes: activity.handshakes,
+            connections: activity.connections,
+            streams_served: activity.streams_served,
+            tasks: inner.tasks.len(),
+            table_nodes: inner.dht.table_len(),
+            held_records,
+            held_bytes,
+            published_records,
+            published_bytes,
+            late_replies: activity.late_replies,
+            datagrams_sent: traffic.datagrams_sent,
+            datagrams_received: traffic.datagrams_received,
+            bytes_sent: traffic.bytes_sent,
+            bytes_received: traffic.bytes_received,
+            send_calls: traffic.send_calls,
+            lost_packets: traffic.lost_packets,
+            pool: inner.pool.stats(),
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The tasks of our own lanes: one writes what the outbox gathers, one reads the replies.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::outbox::{Next, Replied};
+use super::peer::Peer;
+use crate::runtime;
+use crate::transport::{CloseCode, Lane, LaneRecv, LaneSend};
+use crate::wire::{Class, Decoder};
+
+/// How long opening a lane may wait for the peer's stream limit.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest reply body that is accepted on a lane, bytes: a full FIND page with its overhead.
+pub(super) const LANE_BODY_MAX: u32 = 128 << 10;
+
+/// Opens the lane of `class` and sets it running.
+pub(super) fn open(peer: &Arc<Peer>, class: Class) {
+    let peer = Arc::clone(peer);
+    let tasks = peer.tasks.clone();
+    tasks.spawn(async move {
+        match peer.connection.open(OPEN_TIMEOUT).await {
+            Ok(lane) => run(peer, class, lane, Decoder::new(LANE_BODY_MAX)).await,
+            Err(_) => peer.outbox(class).die(),
+        }
+    });
+}
+
+/// Sets the dialer's control lane running, on which HELLO has passed already.
+pub(super) fn adopt(peer: &Arc<Peer>, lane: Lane, decoder: Decoder) {
+    let peer = Arc::clone(peer);
+    let tasks = peer.tasks.clone();
+    tasks.spawn(run(peer, Class::Control, lane, decoder));
+}
+
+async fn run(peer: Arc<Peer>, class: Class, lane: Lane, decoder: Decoder) {
+    lane.send.prioritise(class);
+    let reader = Arc::clone(&peer);
+    peer.tasks.spawn(read(reader, class, lane.recv, decoder));
+    write(&peer, class, lane.send).await;
+    peer.ending.changed.notify_waiters();
+}
+
+async fn write(peer: &Peer, class: Class, mut send: LaneSend) {
+    let outbox = peer.outbox(class);
+    loop {
+        match outbox.next().await {
+            Next::Write(bytes) => {
+                if send.write(bytes).await.is_err() {
+                    outbox.die();
+                    return;
+                }
+            }
+            Next::Finish => {
+                send.finish();
+                return;
+            }
+        }
+    }
+}
+
+/// Takes replies to their requesters; never waits for anything but the peer.
+async fn read(peer: Arc<Peer>, class: Class, mut recv: LaneRecv, mut decoder: Decoder) {
+    decoder.set_body_max(LANE_BODY_MAX);
+    loop {
+        if !settle_all(&peer, class, &mut decoder) {
+            peer.connection.close(CloseCode::Protocol);
+            break;
+        }
+        match recv.fill(&mut decoder).await {
+            Ok(true) => {}
+            Ok(false) | Err(_) => break,
+        }
+    }
+    // Whoever still waits on a lane that has ended will not hear anything.
+    peer.outbox(class).die();
+    peer.ending.changed.notify_waiters();
+}
+
+fn settle_all(peer: &Peer, class: Class, decoder: &mut Decoder) -> bool {
+    let now = runtime::now();
+    loop {
+        match decoder.next() {
+            Ok(Some(frame)) => {
+                match peer.outbox(class).reply(frame.header.kind, frame.header.id, frame.body, now) {
+                    Ok(Replied::Settled) => peer.timeouts.store(0, Ordering::Relaxed),
+                    Ok(Replied::Late) => {
+                        peer.late.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(_) => return false,
+                }
+            }
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Leases: uses of a connection that forbid its eviction.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::Inner;
+use super::peer::Peer;
+
+/// A use of a pooled connection; dropping it gives the use back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    peer: Arc<Peer>,
+    pool: Arc<Inner>,
+}
+
+impl Lease {
+    pub(super) fn new(peer: Arc<Peer>, pool: Arc<Inner>) -> Self {
+        Self { peer, pool }
+    }
+
+    /// The connection, which may be lost at any time.
+    pub(crate) fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+}
+
+impl Deref for Lease {
+    type Target = Arc<Peer>;
+
+    fn deref(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.release(self.peer.conn);
+    }
+}

@@ -1,0 +1,157 @@
+//! How requests end: by their reply, by their deadline, or with the lane.
+//!
+//! Requesters are told after the lock of the outbox is given up, so a [`Sink`](super::Sink) may queue
+//! again.
+
+use std::time::{Duration, Instant};
+
+use super::{Outbox, Pending, Stage, Waiting};
+use crate::pool::inbound::{Outcome, RequestError, Violation};
+use crate::wire::{self, Kind, Status};
+
+/// What a reply did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) enum Replied {
+    /// A requester was told.
+    Settled,
+    /// It came after its deadline, or nobody had asked.
+    Late,
+}
+
+impl Waiting {
+    fn fail(self, error: RequestError) -> usize {
+        match self {
+            Self::One(sink, tag) => {
+                sink.settle(tag, Outcome::Failed(error));
+                1
+            }
+            Self::Store(parts) => {
+                for (sink, tag) in &parts {
+                    sink.settle(*tag, Outcome::Failed(error));
+                }
+                parts.len()
+            }
+            Self::Nobody => 0,
+        }
+    }
+}
+
+impl Outbox {
+    /// Takes a reply frame to the requester that waits for it.
+    pub(in crate::pool) fn reply(
+        &self,
+        kind: u8,
+        id: u64,
+        body: &[u8],
+        now: Instant,
+    ) -> Result<Replied, Violation> {
+        let mut state = self.lock();
+        let Some(pending) = state.pending.remove(&id) else {
+            return Ok(Replied::Late);
+        };
+        state.progress = Some(now);
+        let ended = state.stage == Stage::Finishing && state.pending.is_empty();
+        drop(state);
+        self.give_back(pending.cost);
+        if ended {
+            self.wake.notify_one();
+        }
+        deliver(pending, kind, body)
+    }
+
+    /// Tells the requesters whose deadline has passed; their room stays taken, because the peer may
+    /// still hold the requests. Returns how many, and since when nothing was heard, if anything is due.
+    pub(in crate::pool) fn expire(&self, now: Instant) -> (usize, Option<Duration>) {
+        let mut state = self.lock();
+        let silence = match (state.pending.is_empty(), state.progress) {
+            (true, _) => {
+                state.progress = None;
+                None
+            }
+            (false, None) => {
+                state.progress = Some(now);
+                None
+            }
+            (false, Some(since)) => Some(now.saturating_duration_since(since)),
+        };
+        if state.earliest.is_none_or(|earliest| earliest > now) {
+            return (0, silence);
+        }
+        let mut late = Vec::new();
+        let mut earliest = None;
+        for pending in state.pending.values_mut() {
+            if matches!(pending.waiting, Waiting::Nobody) {
+                continue;
+            }
+            if pending.deadline <= now {
+                late.push(std::mem::replace(&mut pending.waiting, Waiting::Nobody));
+            } else {
+                earliest = Some(earliest.map_or(pending.deadline, |e: Instant| e.min(pending.deadline)));
+            }
+        }
+        state.earliest = earliest;
+        drop(state);
+        (late.into_iter().map(|waiting| waiting.fail(RequestError::Timeout)).sum(), silence)
+    }
+
+    /// The lane is gone: everyone who waits is told, what was still queued with `NotSent`.
+    pub(in crate::pool) fn die(&self) {
+        let mut state = self.lock();
+        state.stage = Stage::Dead;
+        let unsent = state.batch.take().map_or_else(Vec::new, |batch| batch.parts);
+        let sent_below = if state.gathered > 0 { state.written_below } else { state.next_id };
+        state.gathered = 0;
+        state.queue = bytes::BytesMut::new();
+        let pending = std::mem::take(&mut state.pending);
+        drop(state);
+        self.room.close();
+        self.wake.notify_one();
+        Waiting::Store(unsent).fail(RequestError::NotSent);
+        for (id, pending) in pending {
+            let error = if id < sent_below { RequestError::Lost } else { RequestError::NotSent };
+            pending.waiting.fail(error);
+        }
+    }
+}
+
+fn deliver(pending: Pending, kind: u8, body: &[u8]) -> Result<Replied, Violation> {
+    let failure = match Kind::from_u8(kind) {
+        Some(Kind::Unsupported) => Some(RequestError::Unsupported),
+        Some(Kind::Failed) => Some(RequestError::GoingAway),
+        _ => None,
+    };
+    if let Some(error) = failure {
+        pending.waiting.fail(error);
+        return Ok(Replied::Settled);
+    }
+    match pending.waiting {
+        Waiting::Nobody => Ok(Replied::Late),
+        Waiting::One(sink, tag) => {
+            sink.settle(tag, Outcome::Frame { kind, body });
+            Ok(Replied::Settled)
+        }
+        Waiting::Store(parts) => statuses(parts, kind, body),
+    }
+}
+
+type Parts = Vec<(std::sync::Arc<dyn super::Sink>, super::Tag)>;
+
+fn statuses(parts: Parts, kind: u8, body: &[u8]) -> Result<Replied, Violation> {
+    let expected: usize = parts.iter().map(|(_, tag)| usize::try_from(tag.count).unwrap_or(0)).sum();
+    let statuses: Option<Vec<Status>> = (kind == Kind::StoreReply as u8)
+        .then(|| wire::decode_store_reply(body).ok())
+        .flatten()
+        .filter(|statuses| statuses.len() == expected);
+    let Some(statuses) = statuses else {
+        Waiting::Store(parts).fail(RequestError::Malformed);
+        return Err(Violation::Malformed);
+    };
+    let mut rest = statuses.as_slice();
+    for (sink, tag) in &parts {
+        let count = usize::try_from(tag.count).unwrap_or(0).min(rest.len());
+        let (mine, others) = rest.split_at(count);
+        sink.settle(*tag, Outcome::Statuses(mine));
+        rest = others;
+    }
+    Ok(Replied::Settled)
+}

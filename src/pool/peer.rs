@@ -1,0 +1,265 @@
+//! One Ready connection to a peer: its lanes out, its lanes in, and how it ends.
+//!
+//! A connection ends in one of two ways. It is *lost*, and everyone who waits is told; or it is
+//! *drained*: both sides say GOAWAY, each finishes its lanes once its own requests have their replies,
+//! and whoever then sees that the other's lanes have ended as well closes. No side closes while the
+//! other may still wait for something.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
+
+use super::inbound::{RequestError, Sink, Tag};
+use super::lane;
+use super::outbox::{Outbox, Refusal};
+use super::policy::types::ConnId;
+use super::{Inner, SINGLES_MAX};
+use crate::id::NodeId;
+use crate::runtime::Tasks;
+use crate::transport::{CloseCode, Connection, Introduction, Side};
+use crate::wire::{Class, GoAway};
+
+/// How long a peer may leave every request on a lane unanswered before its connection is closed.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// A Ready connection to a peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) id: NodeId,
+    pub(super) conn: ConnId,
+    pub(crate) connection: Connection,
+    pub(crate) dialer: Side,
+    pub(crate) dial: u64,
+    pub(crate) boot: u64,
+    pub(super) outboxes: [Outbox; Class::LANES],
+    /// Frames over the lane limit that may be in flight to the peer.
+    pub(super) singles: Semaphore,
+    /// The same from the peer.
+    pub(super) singles_in: Semaphore,
+    pub(super) tasks: Tasks,
+    pub(super) pool: Weak<Inner>,
+    pub(super) ending: Ending,
+    /// An application frame has passed since this was last asked.
+    pub(super) used: AtomicBool,
+    /// Requests in a row that the peer left unanswered.
+    pub(super) timeouts: AtomicU32,
+    /// The policy was told that the peer is suspect.
+    pub(super) suspected: AtomicBool,
+    /// Replies that came after their requester had given up.
+    pub(super) late: AtomicU64,
+}
+
+/// The state of a drain, seen from both sides.
+#[derive(Debug, Default)]
+pub(super) struct Ending {
+    /// This side takes no new requests of its own.
+    draining: AtomicBool,
+    /// The peer has said GOAWAY.
+    told: AtomicBool,
+    /// Lanes of the peer that have not ended.
+    pub(super) lanes_in: AtomicU32,
+    /// Bit per class: the peer has opened this lane.
+    pub(super) classes_in: AtomicU32,
+    /// The last request id accepted, per lane.
+    pub(super) accepted: [AtomicU64; Class::LANES],
+    /// Requests above these ids are not executed any more; set by a shutdown.
+    pub(super) refuse_above: [AtomicU64; Class::LANES],
+    /// Something above has changed.
+    pub(super) changed: Notify,
+}
+
+impl Peer {
+    /// The state of a connection to a peer that has said HELLO.
+    pub(super) fn new(intro: &Introduction, conn: ConnId, pool: &Arc<Inner>) -> Self {
+        let grants = &intro.hello.grants;
+        let dialed = intro.dialer == Side::Us;
+        let outbox =
+            |class: Class| Outbox::new(class, grants[class.index()], dialed && class == Class::Control);
+        let ending = Ending::default();
+        for limit in &ending.refuse_above {
+            limit.store(u64::MAX, Ordering::Relaxed);
+        }
+        Self {
+            id: intro.peer,
+            conn,
+            connection: intro.connection.clone(),
+            dialer: intro.dialer,
+            dial: intro.dial,
+            boot: intro.hello.boot,
+            outboxes: [
+                outbox(Class::Control),
+                outbox(Class::Request),
+                outbox(Class::Bulk),
+                outbox(Class::Publish),
+            ],
+            singles: Semaphore::new(SINGLES_MAX),
+            singles_in: Semaphore::new(SINGLES_MAX),
+            tasks: pool.tasks.clone(),
+            pool: Arc::downgrade(pool),
+            ending,
+            used: AtomicBool::new(true),
+            timeouts: AtomicU32::new(0),
+            suspected: AtomicBool::new(false),
+            late: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn outbox(&self, class: Class) -> &Outbox {
+        &self.outboxes[class.index().min(Class::LANES - 1)]
+    }
+
+    /// Queues encoded STORE records without waiting; concurrent calls share a frame.
+    pub(crate) fn try_store(
+        self: &Arc<Self>,
+        class: Class,
+        publisher: &NodeId,
+        records: &[u8],
+        deadline: Instant,
+        sink: &Arc<dyn Sink>,
+        tag: Tag,
+    ) -> Result<(), Refusal> {
+        let open = self.outbox(class).push_store(publisher, records, deadline, sink, tag)?;
+        self.open_if(open, class);
+        Ok(())
+    }
+
+    /// Queues one request frame of about `size` bytes without waiting.
+    pub(crate) fn try_request(
+        self: &Arc<Self>,
+        class: Class,
+        size: usize,
+        deadline: Instant,
+        waiting: (Arc<dyn Sink>, Tag),
+        encode: impl FnOnce(u64, &mut bytes::BytesMut),
+    ) -> Result<(), Refusal> {
+        let open = self.outbox(class).push(size, deadline, waiting, encode)?;
+        self.open_if(open, class);
+        Ok(())
+    }
+
+    /// Waits until `size` bytes would have had room on the lane. Cancel safe.
+    pub(crate) async fn room_for(
+        &self,
+        class: Class,
+        size: usize,
+        deadline: Instant,
+    ) -> Result<(), RequestError> {
+        match tokio::time::timeout_at(deadline.into(), self.outbox(class).room_for(size)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(RequestError::NotSent),
+            Err(_) => Err(RequestError::Backpressure),
+        }
+    }
+
+    fn open_if(self: &Arc<Self>, open: bool, class: Class) {
+        if open {
+            lane::open(self, class);
+        }
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether an application frame passed since the last call.
+    pub(super) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Tells requesters whose deadline has passed; closes a connection on which nothing moves.
+    ///
+    /// Returns how many were told.
+    pub(super) fn expire(&self, now: Instant) -> usize {
+        let mut expired = 0;
+        for outbox in &self.outboxes {
+            let (late, silence) = outbox.expire(now);
+            expired += late;
+            if silence.is_some_and(|silence| silence > SILENCE_MAX) {
+                self.connection.close(CloseCode::Unresponsive);
+            }
+        }
+        if expired > 0 {
+            let more = u32::try_from(expired).unwrap_or(u32::MAX);
+            self.timeouts.fetch_add(more, Ordering::Relaxed);
+        }
+        expired
+    }
+
+    /// Says GOAWAY and lets the connection end when both sides are done, after `patience` at the latest.
+    ///
+    /// `code` is the reason that the peer learns. Only the first call has an effect.
+    pub(super) fn drain(self: &Arc<Self>, code: CloseCode, patience: Duration) {
+        if self.ending.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        if code == CloseCode::Shutdown {
+            for (limit, accepted) in self.ending.refuse_above.iter().zip(&self.ending.accepted) {
+                limit.store(accepted.load(Ordering::Acquire), Ordering::Release);
+            }
+        }
+        self.say_goodbye(code);
+        let peer = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let _ = timeout(patience, peer.drained()).await;
+            peer.connection.close(code);
+        });
+    }
+
+    fn say_goodbye(self: &Arc<Self>, code: CloseCode) {
+        let last = std::array::from_fn(|i| self.ending.refuse_above[i].load(Ordering::Acquire));
+        let goaway = GoAway { code: u16::try_from(code.to_u32()).unwrap_or(u16::MAX), last };
+        let told = self.outbox(Class::Control).tell(|out| {
+            let _ = goaway.encode(0, out);
+        });
+        self.open_if(told == Ok(true), Class::Control);
+    }
+
+    /// Finishes the lanes, control last: its end tells the peer that nothing else is under way.
+    async fn drained(&self) {
+        let (control, others) = (&self.outboxes[0], &self.outboxes[1..]);
+        others.iter().for_each(Outbox::finish);
+        self.until(|| others.iter().all(Outbox::is_idle)).await;
+        control.finish();
+        self.until(|| {
+            control.is_idle()
+                && self.ending.told.load(Ordering::Acquire)
+                && self.ending.lanes_in.load(Ordering::Acquire) == 0
+        })
+        .await;
+    }
+
+    async fn until(&self, condition: impl Fn() -> bool) {
+        loop {
+            let changed = self.ending.changed.notified();
+            if condition() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The peer has said GOAWAY: no new requests, and an answer in kind.
+    pub(super) fn told_goodbye(self: &Arc<Self>, code: CloseCode) {
+        self.ending.told.store(true, Ordering::Release);
+        self.ending.changed.notify_waiters();
+        if let Some(pool) = self.pool.upgrade() {
+            pool.peer_leaves(self, code);
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.ending.draining.load(Ordering::Acquire)
+    }
+
+    /// The connection is gone: everyone who waits is told.
+    pub(super) fn die(&self) {
+        for outbox in &self.outboxes {
+            outbox.die();
+        }
+        self.singles.close();
+        self.singles_in.close();
+        self.ending.changed.notify_waiters();
+    }
+}

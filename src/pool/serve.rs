@@ -1,0 +1,292 @@
+//! The peer's lanes: each is read by one task that answers on the spot.
+//!
+//! The reply is written on the same stream. The requester never has more in flight than this node
+//! granted it, so its replies always find room, and a reader that writes a reply waits for nobody but
+//! the requester whose lane it is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::time::timeout_at;
+
+use super::inbound::{Inbound, Violation};
+use super::lane::LANE_BODY_MAX;
+use super::peer::Peer;
+use crate::runtime;
+use crate::transport::{CloseCode, Lane, LaneRecv, LaneSend, TransportConfig};
+use crate::wire::{self, BODY_MAX, Class, Decoder, Frame, GoAway, Kind, Ping, Pong};
+
+/// Replies gathered before they are written, bytes.
+const REPLIES_MAX: usize = 64 << 10;
+/// Streams that a peer may open in a second.
+const STREAMS_PER_SECOND: u32 = 4_000;
+
+/// What serving needs besides the peer.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) inbound: Arc<dyn Inbound>,
+    pub(super) first_byte: Duration,
+    pub(super) frame: Duration,
+}
+
+impl Service {
+    pub(super) fn new(inbound: Arc<dyn Inbound>, config: &TransportConfig) -> Self {
+        Self { inbound, first_byte: config.first_byte_timeout, frame: config.frame_timeout }
+    }
+}
+
+/// Accepts the peer's streams until the connection is gone; each is served by a task of its own.
+///
+/// The peer's stream limit bounds the tasks.
+pub(super) async fn accept(peer: Arc<Peer>, service: Service) -> crate::transport::Lost {
+    let mut window = (runtime::now(), 0);
+    loop {
+        let lane = match peer.connection.accept().await {
+            Ok(lane) => lane,
+            Err(lost) => return lost,
+        };
+        if too_fast(&mut window, runtime::now()) {
+            peer.connection.close(CloseCode::ExcessiveLoad);
+        }
+        serve(&peer, &service, lane, Decoder::new(LANE_BODY_MAX), None);
+    }
+}
+
+fn too_fast(window: &mut (Instant, u32), now: Instant) -> bool {
+    if now.saturating_duration_since(window.0) > Duration::from_secs(1) {
+        *window = (now, 0);
+    }
+    window.1 += 1;
+    window.1 > STREAMS_PER_SECOND
+}
+
+/// Serves one stream of the peer; `class` is known when HELLO opened it.
+pub(super) fn serve(peer: &Arc<Peer>, service: &Service, lane: Lane, decoder: Decoder, class: Option<Class>) {
+    let reader =
+        Reader { peer: Arc::clone(peer), service: service.clone(), class: None, out: BytesMut::new() };
+    peer.tasks.spawn(async move {
+        let peer = Arc::clone(&reader.peer);
+        if reader.run(lane, decoder, class).await.is_err() {
+            peer.connection.close(CloseCode::Protocol);
+        }
+    });
+}
+
+/// Counts a lane of the peer while it is served.
+struct Open(Arc<Peer>);
+
+impl Open {
+    fn new(peer: &Arc<Peer>) -> Self {
+        peer.ending.lanes_in.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(peer))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.ending.lanes_in.fetch_sub(1, Ordering::AcqRel);
+        self.0.ending.changed.notify_waiters();
+    }
+}
+
+struct Reader {
+    peer: Arc<Peer>,
+    service: Service,
+    class: Option<Class>,
+    out: BytesMut,
+}
+
+/// Why a stream is not read on.
+enum Stop {
+    /// It ended, stalled or was abandoned: only its own requests are concerned.
+    Stream,
+    /// The peer broke the protocol.
+    Violation(Violation),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl Reader {
+    async fn run(mut self, lane: Lane, mut decoder: Decoder, class: Option<Class>) -> Result<(), Violation> {
+        let _open = Open::new(&self.peer);
+        let Lane { mut send, mut recv } = lane;
+        let stop = match self.first(&mut recv, &mut decoder, class).await {
+            Ok(Class::Single) => self.single(&mut recv, &mut send, decoder).await,
+            Ok(class) => {
+                self.begin(class, &send)?;
+                self.lane(&mut recv, &mut send, decoder).await
+            }
+            Err(stop) => stop,
+        };
+        match stop {
+            Stop::Stream => {
+                send.finish();
+                Ok(())
+            }
+            Stop::Violation(violation) => {
+                tracing::debug!(peer = %format_args!("{:.8}", self.peer.id), %violation, "closing");
+                Err(violation)
+            }
+        }
+    }
+
+    /// Learns the class of the stream from its first frame.
+    async fn first(
+        &self,
+        recv: &mut LaneRecv,
+        decoder: &mut Decoder,
+        class: Option<Class>,
+    ) -> Result<Class, Stop> {
+        if let Some(class) = class {
+            return Ok(class);
+        }
+        let deadline = runtime::now() + self.service.first_byte;
+        loop {
+            if let Some(frame) = decoder.next().map_err(|_| Violation::Malformed)? {
+                let known = frame.header.kind == Kind::Open as u8 && frame.body.is_empty();
+                let class = known.then(|| Class::from_u8(frame.header.flags)).flatten();
+                return class.ok_or_else(|| Violation::Misplaced.into());
+            }
+            self.fill(recv, decoder, Some(deadline)).await?;
+        }
+    }
+
+    /// One lane per class: a second one is a violation.
+    fn begin(&mut self, class: Class, send: &LaneSend) -> Result<(), Violation> {
+        let bit = 1 << class.index();
+        if self.peer.ending.classes_in.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+            return Err(Violation::Misplaced);
+        }
+        send.prioritise(class);
+        self.class = Some(class);
+        Ok(())
+    }
+
+    async fn lane(&mut self, recv: &mut LaneRecv, send: &mut LaneSend, mut decoder: Decoder) -> Stop {
+        let mut stalled: Option<Instant> = None;
+        loop {
+            loop {
+                match self.answer_some(&mut decoder) {
+                    Ok(0) => break,
+                    Ok(_) => stalled = None,
+                    Err(violation) => return violation.into(),
+                }
+                if !self.out.is_empty() && send.write(self.out.split().freeze()).await.is_err() {
+                    return Stop::Stream;
+                }
+            }
+            if self.out.capacity() > 0 {
+                self.out = BytesMut::new();
+            }
+            stalled =
+                decoder.is_partial().then(|| stalled.unwrap_or_else(|| runtime::now() + self.service.frame));
+            if let Err(stop) = self.fill(recv, &mut decoder, stalled).await {
+                return stop;
+            }
+        }
+    }
+
+    /// A single frame over the lane limit, its reply, and the end.
+    async fn single(&mut self, recv: &mut LaneRecv, send: &mut LaneSend, mut decoder: Decoder) -> Stop {
+        let peer = Arc::clone(&self.peer);
+        let Ok(_turn) = peer.singles_in.try_acquire() else { return Stop::Stream };
+        decoder.set_body_max(BODY_MAX);
+        let deadline = runtime::now() + self.service.frame;
+        self.class = Some(Class::Single);
+        loop {
+            match self.answer_some(&mut decoder) {
+                Ok(0) => {}
+                Ok(_) => {
+                    let _ = send.write(self.out.split().freeze()).await;
+                    return Stop::Stream;
+                }
+                Err(violation) => return violation.into(),
+            }
+            if let Err(stop) = self.fill(recv, &mut decoder, Some(deadline)).await {
+                return stop;
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        recv: &mut LaneRecv,
+        decoder: &mut Decoder,
+        deadline: Option<Instant>,
+    ) -> Result<(), Stop> {
+        let filled = match deadline {
+            Some(deadline) => timeout_at(deadline.into(), recv.fill(decoder)).await,
+            None => Ok(recv.fill(decoder).await),
+        };
+        match filled {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false) | Err(_)) | Err(_) => Err(Stop::Stream),
+        }
+    }
+
+    /// Answers the frames that have arrived until the replies should be written; returns how many.
+    fn answer_some(&mut self, decoder: &mut Decoder) -> Result<usize, Violation> {
+        let mut answered = 0;
+        while self.out.len() < REPLIES_MAX {
+            let Some(frame) = decoder.next().map_err(|_| Violation::Malformed)? else { break };
+            answer(&self.peer, &*self.service.inbound, self.class, frame, &mut self.out)?;
+            answered += 1;
+        }
+        if answered > 0 {
+            self.peer.used.store(true, Ordering::Relaxed);
+        }
+        Ok(answered)
+    }
+}
+
+fn answer(
+    peer: &Arc<Peer>,
+    inbound: &dyn Inbound,
+    class: Option<Class>,
+    frame: Frame<'_>,
+    out: &mut BytesMut,
+) -> Result<(), Violation> {
+    let id = frame.header.id;
+    if let Some(class) = class.filter(|class| *class != Class::Single) {
+        let lane = class.index();
+        peer.ending.accepted[lane].fetch_max(id, Ordering::AcqRel);
+        if id > peer.ending.refuse_above[lane].load(Ordering::Acquire) {
+            return wire::Failed { code: GOING_AWAY }.encode(id, out).map_err(|_| Violation::Malformed);
+        }
+    }
+    match Kind::from_u8(frame.header.kind) {
+        Some(Kind::Ping) => {
+            let ping = Ping::decode(frame.body).map_err(|_| Violation::Malformed)?;
+            Pong { nonce: ping.nonce }.encode(id, out).map_err(|_| Violation::Malformed)
+        }
+        Some(Kind::GoAway) => {
+            let goaway = GoAway::decode(frame.body).map_err(|_| Violation::Malformed)?;
+            peer.told_goodbye(CloseCode::from_u32(u32::from(goaway.code)));
+            Ok(())
+        }
+        // Every request so far is answered as it is read: there is nothing left to cancel.
+        Some(Kind::Cancel) => Ok(()),
+        Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish) => {
+            inbound.request(&peer.id, &frame.header, frame.body, out)
+        }
+        None => {
+            wire::encode_unsupported(id, out);
+            Ok(())
+        }
+        Some(_) => Err(Violation::Misplaced),
+    }
+}
+
+/// The code of [`wire::Failed`] for a request that came after GOAWAY.
+pub(super) const GOING_AWAY: u16 = 1;
+
+/// How many streams of peers are being served, for the metrics.
+pub(super) fn served<'a>(peers: impl Iterator<Item = &'a Arc<Peer>>) -> u32 {
+    peers.map(|peer| AtomicU32::load(&peer.ending.lanes_in, Ordering::Relaxed)).sum()
+}

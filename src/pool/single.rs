@@ -1,0 +1,90 @@
+//! Frames over the lane limit: each on a stream of its own, so that small ones need not wait behind.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::timeout_at;
+
+use super::inbound::{Outcome, Promise, RequestError, Sink, Tag};
+use super::peer::Peer;
+use crate::transport::{Lane, LaneError};
+use crate::wire::{self, BODY_MAX, Class, Decoder, Kind};
+
+impl Peer {
+    /// Sends one request frame on a stream of its own and tells `sink` what becomes of it.
+    ///
+    /// `encode` appends the frame under the id it is given. At most
+    /// [`SINGLES_MAX`](super::SINGLES_MAX) are in flight; the others wait until `deadline`.
+    pub(crate) fn single(
+        self: &Arc<Self>,
+        deadline: Instant,
+        sink: Arc<dyn Sink>,
+        tag: Tag,
+        encode: impl FnOnce(u64, &mut BytesMut) + Send + 'static,
+    ) {
+        let peer = Arc::clone(self);
+        let promise = Promise::new(sink, tag);
+        self.tasks.spawn(async move {
+            let mut sent = false;
+            let exchange = peer.exchange(encode, &mut sent);
+            let outcome = timeout_at(deadline.into(), exchange).await;
+            peer.used.store(true, Ordering::Relaxed);
+            match outcome {
+                Ok(Ok((kind, body))) => deliver(promise, tag.count, kind, &body),
+                Ok(Err(error)) => promise.settle(Outcome::Failed(error)),
+                Err(_) if sent => promise.settle(Outcome::Failed(RequestError::Timeout)),
+                Err(_) => promise.settle(Outcome::Failed(RequestError::Backpressure)),
+            }
+        });
+    }
+
+    async fn exchange(
+        &self,
+        encode: impl FnOnce(u64, &mut BytesMut),
+        sent: &mut bool,
+    ) -> Result<(u8, Bytes), RequestError> {
+        let _turn = self.singles.acquire().await.map_err(|_| RequestError::NotSent)?;
+        let patience = super::upkeep::DRAIN;
+        let lane = self.connection.open(patience).await.map_err(|_| RequestError::NotSent)?;
+        let Lane { mut send, mut recv } = lane;
+        send.prioritise(Class::Single);
+        let mut out = BytesMut::new();
+        wire::encode_open(Class::Single, &mut out);
+        encode(1, &mut out);
+        *sent = true;
+        send.write(out.freeze()).await.map_err(lost)?;
+        send.finish();
+        let mut decoder = Decoder::new(BODY_MAX);
+        loop {
+            if let Some(frame) = decoder.next().map_err(|_| RequestError::Malformed)? {
+                let mut body = BytesMut::with_capacity(frame.body.len());
+                body.put_slice(frame.body);
+                return Ok((frame.header.kind, body.freeze()));
+            }
+            if !recv.fill(&mut decoder).await.map_err(lost)? {
+                return Err(RequestError::Lost);
+            }
+        }
+    }
+}
+
+fn lost(_: LaneError) -> RequestError {
+    RequestError::Lost
+}
+
+fn deliver(promise: Promise, count: u32, kind: u8, body: &[u8]) {
+    let outcome = match Kind::from_u8(kind) {
+        Some(Kind::StoreReply) => match wire::decode_store_reply(body) {
+            Ok(statuses) if usize::try_from(count).is_ok_and(|count| count == statuses.len()) => {
+                return promise.settle(Outcome::Statuses(&statuses));
+            }
+            _ => Outcome::Failed(RequestError::Malformed),
+        },
+        Some(Kind::Unsupported) => Outcome::Failed(RequestError::Unsupported),
+        Some(Kind::Failed) => Outcome::Failed(RequestError::GoingAway),
+        _ => Outcome::Frame { kind, body },
+    };
+    promise.settle(outcome);
+}

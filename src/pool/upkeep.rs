@@ -1,0 +1,51 @@
+//! What has to happen although nobody asks: deadlines, idle connections, suspicion.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Inner, Peer};
+use crate::runtime;
+
+/// How often the pool looks at its clock; the resolution of request timeouts.
+const TICK: Duration = Duration::from_millis(50);
+/// How long a retired connection may take to finish what it carries.
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
+/// Unanswered requests in a row that make a peer suspect.
+const SUSPECT_AFTER: u32 = 2;
+
+/// Keeps house until the pool is gone.
+pub(super) async fn run(pool: Weak<Inner>) {
+    let mut peers = Vec::new();
+    loop {
+        tokio::time::sleep_until((runtime::now() + TICK).into()).await;
+        let Some(pool) = pool.upgrade() else { return };
+        tick(&pool, runtime::now(), &mut peers);
+        peers.clear();
+    }
+}
+
+fn tick(pool: &Arc<Inner>, now: Instant, peers: &mut Vec<Arc<Peer>>) {
+    let mut state = pool.lock();
+    for peer in state.live.values() {
+        peers.push(Arc::clone(peer));
+    }
+    for peer in peers.iter() {
+        if peer.was_used() {
+            state.policy.touch(now, peer.id);
+        }
+    }
+    let retired = state.policy.tick(now);
+    drop(state);
+    pool.retire(retired);
+    for peer in peers.iter() {
+        let expired = peer.expire(now);
+        let unanswered = peer.timeouts.load(Ordering::Relaxed);
+        if expired > 0 && unanswered >= SUSPECT_AFTER {
+            peer.suspected.store(true, Ordering::Relaxed);
+            pool.lock().policy.suspect(peer.id);
+        } else if unanswered == 0 && peer.suspected.swap(false, Ordering::Relaxed) {
+            pool.lock().policy.healthy(peer.id);
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Finding the records under one key.
+//!
+//! Alpha replicas are asked at a time; the first that has anything answers for all. Only when each of
+//! the k closest nodes has said that it has nothing is there nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+
+use super::DhtService;
+use super::find_op::{Answers, FindOp, by_publisher, merge};
+use super::receipt::Record;
+use crate::id::{Key, NodeId};
+use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag};
+use crate::runtime;
+use crate::wire::{Class, FindBatch, HEADER_LEN, Rest};
+
+/// Encoded bytes of a key in a FIND_VALUE frame, at most.
+pub(super) const ASK_BYTES_MAX: usize = 80;
+/// Pages that are fetched for one key: enough for every record that a key may have.
+const PAGES_MAX: usize = 1_024;
+
+/// Why a find has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FindError {
+    /// No other node is known, so nobody could be asked.
+    #[error("no other node is known")]
+    NoPeers,
+    /// Nobody who answered has anything, and some did not answer: there may be records.
+    #[error("{failed} of {asked} nodes did not answer; the last: {last}")]
+    Incomplete {
+        /// Nodes that were asked.
+        asked: usize,
+        /// Nodes that did not answer.
+        failed: usize,
+        /// Why the last of them did not.
+        last: RequestError,
+    },
+    /// This node is shutting down.
+    #[error("this node is shutting down")]
+    Shutdown,
+}
+
+impl FindError {
+    /// Whether the same find may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Shutdown)
+    }
+
+    /// Whether an answer did not come in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Incomplete { last: RequestError::Timeout, .. })
+    }
+}
+
+/// Why one peer did not answer a query.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// No connection could be had.
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    /// The request has no answer.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+}
+
+impl QueryError {
+    /// Whether the same query may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Acquire(error) => error.is_retryable(),
+            Self::Request(error) => error.is_retryable(),
+        }
+    }
+
+    /// Whether the answer did not come in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Request(RequestError::Timeout) | Self::Acquire(AcquireError::Timeout))
+    }
+}
+
+impl DhtService {
+    /// All live records under `key`, one per publisher; none is an answer, not an error. Cancel safe.
+    pub(crate) async fn find_value(
+        self: &Arc<Self>,
+        key: Key,
+        timeout: Duration,
+    ) -> Result<Vec<Record>, FindError> {
+        if self.is_closing() {
+            return Err(FindError::Shutdown);
+        }
+        let now = runtime::now();
+        let mut records = self.own(now, &key);
+        let held = self.held_here(now, &key);
+        if !held.is_empty() {
+            merge(&mut records, held);
+            by_publisher(&mut records);
+            return Ok(records);
+        }
+        let nodes = self.closest(&key, self.config.k);
+        let found = self.ask_around(&nodes, key, now + timeout).await;
+        if let Ok(found) = found {
+            merge(&mut records, found);
+        } else if records.is_empty() {
+            return found;
+        }
+        by_publisher(&mut records);
+        Ok(records)
+    }
+
+    /// This node's own publication under `key`.
+    pub(super) fn own(&self, now: Instant, key: &Key) -> Vec<Record> {
+        let log = self.log(key);
+        let own = log.find(now, key).map(|own| Record {
+            key: *key,
+            publisher: self.local,
+            seq: own.seq,
+            ttl: own.ttl,
+            kind: own.kind,
+            value: own.value.clone(),
+        });
+        own.into_iter().collect()
+    }
+
+    /// What this node holds for others under `key`.
+    pub(super) fn held_here(&self, now: Instant, key: &Key) -> Vec<Record> {
+        let mut records = Vec::new();
+        self.shard(key).find(now, key, None, |found| {
+            records.push(Record {
+                key: *key,
+                publisher: found.publisher,
+                seq: found.seq,
+                ttl: Duration::from_millis(u64::from(found.ttl_ms)),
+                kind: found.kind,
+                value: bytes::Bytes::copy_from_slice(found.value),
+            });
+            std::ops::ControlFlow::Continue(())
+        });
+        records
+    }
+
+    /// Asks `nodes`, alpha at a time, until one has something or all have answered.
+    async fn ask_around(
+        self: &Arc<Self>,
+        nodes: &[NodeId],
+        key: Key,
+        deadline: Instant,
+    ) -> Result<Vec<Record>, FindError> {
+        if nodes.is_empty() {
+            return Err(FindError::NoPeers);
+        }
+        let op = FindOp::new();
+        let mut waiting = nodes.iter().zip(0_u16..);
+        let mut under_way = 0;
+        let mut failures = (0, RequestError::Unreachable);
+        loop {
+            while under_way < self.config.alpha
+                && let Some((node, i)) = waiting.next()
+            {
+                self.ask(&op, *node, i, vec![(key, None)], deadline);
+                under_way += 1;
+            }
+            if under_way == 0 {
+                break;
+            }
+            let answered = op.next().await;
+            under_way -= 1;
+            match answered.result {
+                Ok(answers) => {
+                    let peer = nodes[usize::from(answered.peer)];
+                    let found = self.complete(peer, key, answers, deadline).await;
+                    if !found.is_empty() {
+                        return Ok(found);
+                    }
+                }
+                Err(error) => failures = (failures.0 + 1, error),
+            }
+        }
+        match failures {
+            (0, _) => Ok(Vec::new()),
+            (failed, last) => Err(FindError::Incomplete { asked: nodes.len(), failed, last }),
+        }
+    }
+
+    /// The records of an answer for one key, with the pages that it left out.
+    async fn complete(
+        self: &Arc<Self>,
+        peer: NodeId,
+        key: Key,
+        answers: Answers,
+        deadline: Instant,
+    ) -> Vec<Record> {
+        let Some((found, mut rest)) = answers.into_iter().next() else { return Vec::new() };
+        let mut records = named(key, found);
+        for _ in 0..PAGES_MAX {
+            let after = match rest {
+                Rest::Nothing => break,
+                Rest::Everything => None,
+                Rest::After(publisher) => Some(publisher),
+            };
+            let op = FindOp::new();
+            self.ask(&op, peer, 0, vec![(key, after)], deadline);
+            let Ok(answers) = op.next().await.result else { break };
+            let Some((found, next)) = answers.into_iter().next() else { break };
+            if found.is_empty() {
+                break;
+            }
+            records.extend(named(key, found));
+            rest = next;
+        }
+        records
+    }
+
+    /// Asks one peer for some keys; `op` hears of it exactly once.
+    ///
+    /// A peer without a warm connection or without room is waited for in a task of its own.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        op: &Arc<FindOp>,
+        node: NodeId,
+        peer: u16,
+        keys: Vec<(Key, Option<NodeId>)>,
+        deadline: Instant,
+    ) {
+        let sink: Arc<dyn Sink> = Arc::<FindOp>::clone(op);
+        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
+        let tag = Tag { peer, first: 0, count };
+        let mut ready = None;
+        self.pool.try_acquire(&[node], |_, lease| ready = lease);
+        if let Some(lease) = ready
+            && push(&lease, &keys, deadline, &sink, tag).is_ok()
+        {
+            return;
+        }
+        let promise = Promise::new(Arc::clone(&sink), tag);
+        let Ok(permit) = Arc::clone(&self.deferred).try_acquire_owned() else {
+            return promise.settle(Outcome::Failed(RequestError::Backpressure));
+        };
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            match service.ask_late(&node, &keys, deadline, &sink, tag).await {
+                Ok(()) => promise.hand_over(),
+                Err(error) => promise.settle(Outcome::Failed(error)),
+            }
+            drop(permit);
+        });
+    }
+
+    async fn ask_late(
+        &self,
+        node: &NodeId,
+        keys: &[(Key, Option<NodeId>)],
+        deadline: Instant,
+        sink: &Arc<dyn Sink>,
+        tag: Tag,
+    ) -> Result<(), RequestError> {
+        let lease = self.pool.acquire(node, deadline).await.map_err(|_| RequestError::Unreachable)?;
+        loop {
+            match push(&lease, keys, deadline, sink, tag) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::NoRoom) => {
+                    lease.room_for(class(keys), size(keys), deadline).await?;
+                }
+                Err(Refusal::Closed) => return Err(RequestError::NotSent),
+                Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
+            }
+        }
+    }
+
+    /// What one peer holds under `key`, asked over the network whatever this node holds itself.
+    pub(crate) async fn query_peer(
+        self: &Arc<Self>,
+        peer: NodeId,
+        key: Key,
+        timeout: Duration,
+    ) -> Result<Vec<Record>, QueryError> {
+        let deadline = runtime::now() + timeout;
+        drop(self.pool.acquire(&peer, deadline).await?);
+        let op = FindOp::new();
+        self.ask(&op, peer, 0, vec![(key, None)], deadline);
+        let answers = op.next().await.result?;
+        Ok(self.complete(peer, key, answers, deadline).await)
+    }
+}
+
+/// Fills in the key that the records were asked for under.
+pub(super) fn named(key: Key, mut records: Vec<Record>) -> Vec<Record> {
+    for record in &mut records {
+        record.key = key;
+    }
+    records
+}
+
+fn size(keys: &[(Key, Option<NodeId>)]) -> usize {
+    HEADER_LEN + 8 + keys.len() * ASK_BYTES_MAX
+}
+
+/// One key is a request; many are bulk.
+fn class(keys: &[(Key, Option<NodeId>)]) -> Class {
+    if keys.len() == 1 { Class::Request } else { Class::Bulk }
+}
+
+fn push(
+    lease: &Lease,
+    keys: &[(Key, Option<NodeId>)],
+    deadline: Instant,
+    sink: &Arc<dyn Sink>,
+    tag: Tag,
+) -> Result<(), Refusal> {
+    let waiting = (Arc::clone(sink), tag);
+    lease.try_request(class(keys), size(keys), deadline, waiting, |id, out: &mut BytesMut| {
+        let mut batch = FindBatch::open(id, out);
+        for (key, after) in keys {
+            // The frame is far below its limits: `find_many` cuts its keys accordingly.
+            let _ = batch.push(key, after.as_ref(), out);
+        }
+    })
+}

@@ -1,0 +1,249 @@
+//! The DHT service: drives the pure parts of [`crate::dht`] with the peers in the pool.
+//!
+//! The replica store and the publication log are cut into [`SHARDS`] shards by the first bits of the
+//! key, each behind a lock of its own. Requests of peers are answered on the task that read them
+//! ([`replica`]); own operations go to the k closest nodes of the routing table ([`store`],
+//! [`find`]). Those are the nodes this node has completed a handshake with; searching the network
+//! for closer ones belongs between the two and is not there yet.
+
+use std::array;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::addr::Endpoint;
+use crate::dht::ack::{self, LargestSeen};
+use crate::dht::log::{LogLimits, PublicationLog};
+use crate::dht::store::{Shard, StoreLimits};
+use crate::dht::table::{Insert, Table};
+use crate::id::{Key, NodeId};
+use crate::pool::Pool;
+use crate::runtime::{self, Tasks};
+use crate::wire::Hello;
+
+mod find;
+mod find_many;
+mod find_op;
+mod join;
+mod receipt;
+mod replica;
+mod store;
+mod store_many;
+mod store_op;
+
+pub use find::{FindError, QueryError};
+pub use receipt::{Receipt, Record};
+pub use store::StoreError;
+pub(crate) use store::StoreOptions;
+
+/// Shards of the replica store and of the publication log.
+pub(super) const SHARDS: usize = 16;
+/// Replicas at a time that wait for a connection or for room, over all stores of a node.
+const DEFERRED_MAX: usize = 4_096;
+/// Records that one round of expiry looks at, per shard.
+const EXPIRE_BUDGET: usize = 4_096;
+/// How often expired records are collected.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+
+/// The settings of the DHT that the node hands down.
+#[derive(Debug, Clone)]
+pub(crate) struct DhtConfig {
+    pub(crate) k: usize,
+    pub(crate) alpha: usize,
+    pub(crate) store: StoreLimits,
+    pub(crate) log: LogLimits,
+    pub(crate) request_timeout: Duration,
+}
+
+pub(crate) struct DhtService {
+    local: NodeId,
+    pub(super) pool: Pool,
+    pub(super) tasks: Tasks,
+    config: DhtConfig,
+    table: Mutex<Members>,
+    shards: [Mutex<Shard>; SHARDS],
+    /// The lock of a shard also orders the stores to its keys: sequence and place in every queue are
+    /// given under it.
+    log: [Mutex<PublicationLog>; SHARDS],
+    /// The sequence of the next publication.
+    next_seq: AtomicU64,
+    deferred: Arc<Semaphore>,
+    closing: AtomicBool,
+}
+
+impl std::fmt::Debug for DhtService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DhtService").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+struct Members {
+    table: Table<()>,
+    largest: LargestSeen,
+    /// The replica set of every key while the table holds no more than k nodes, by table version.
+    all: Option<(u64, ReplicaSet)>,
+}
+
+/// The nodes that should hold a record.
+#[derive(Debug, Clone)]
+pub(super) struct ReplicaSet {
+    /// The nodes known, closest first unless all nodes are in it.
+    pub(super) nodes: Arc<[NodeId]>,
+    /// How many replicas a record should have, which may be more.
+    pub(super) target: usize,
+}
+
+impl DhtService {
+    pub(crate) fn new(local: NodeId, pool: Pool, tasks: Tasks, config: DhtConfig, seed: u64) -> Arc<Self> {
+        let epoch = runtime::now();
+        let keys = |i: usize| (seed, i as u64);
+        let (store, log) = (config.store.per_shard(SHARDS), config.log.per_shard(SHARDS));
+        Arc::new(Self {
+            local,
+            pool,
+            tasks,
+            table: Mutex::new(Members {
+                table: Table::new(local, config.k),
+                largest: LargestSeen::new(),
+                all: None,
+            }),
+            shards: array::from_fn(|i| Mutex::new(Shard::new(epoch, store, keys(i)))),
+            log: array::from_fn(|i| Mutex::new(PublicationLog::new(epoch, log, keys(i)))),
+            config,
+            next_seq: AtomicU64::new(1),
+            deferred: Arc::new(Semaphore::new(DEFERRED_MAX)),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// Starts collecting what has expired, until the service is gone.
+    pub(crate) fn start(self: &Arc<Self>) {
+        let service = Arc::downgrade(self);
+        self.tasks.spawn(async move {
+            loop {
+                tokio::time::sleep_until((runtime::now() + EXPIRE_EVERY).into()).await;
+                let Some(service) = service.upgrade() else { return };
+                let now = runtime::now();
+                for i in 0..SHARDS {
+                    lock(&service.shards[i]).expire(now, EXPIRE_BUDGET);
+                    lock(&service.log[i]).expire(now, EXPIRE_BUDGET);
+                }
+            }
+        });
+    }
+
+    /// Takes no new operations from now on.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(super) fn shard(&self, key: &Key) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[shard_of(key)])
+    }
+
+    pub(super) fn log(&self, key: &Key) -> MutexGuard<'_, PublicationLog> {
+        lock(&self.log[shard_of(key)])
+    }
+
+    /// The nodes that should hold the records under `key`.
+    pub(super) fn replicas(&self, now: Instant, key: &Key) -> ReplicaSet {
+        let mut members = lock(&self.table);
+        let version = members.table.version();
+        if let Some((cached, set)) = &members.all
+            && *cached == version
+        {
+            return set.clone();
+        }
+        let others = members.table.len();
+        let largest = members.largest.largest(now);
+        let target = ack::target(self.config.k, others, largest);
+        let mut nodes = Vec::with_capacity(self.config.k);
+        members.table.closest(key, self.config.k, &mut nodes);
+        let set = ReplicaSet { nodes: nodes.into(), target };
+        // A target that only memory holds up sinks with time, so it is not cached.
+        if others <= self.config.k && largest <= others {
+            members.all = Some((version, set.clone()));
+        }
+        set
+    }
+
+    /// The nodes of the routing table that are closest to `key`, at most `count`.
+    pub(super) fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
+        let mut nodes = Vec::with_capacity(count.min(self.config.k));
+        lock(&self.table).table.closest(key, count, &mut nodes);
+        nodes
+    }
+
+    /// How many nodes the routing table holds.
+    pub(crate) fn table_len(&self) -> usize {
+        lock(&self.table).table.len()
+    }
+
+    /// Records held for others and the bytes of their values.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        self.shards.iter().map(lock).fold((0, 0), |sum, shard| (sum.0 + shard.len(), sum.1 + shard.bytes()))
+    }
+
+    /// Own publications and the bytes of their values.
+    pub(crate) fn published(&self) -> (usize, usize) {
+        self.log.iter().map(lock).fold((0, 0), |sum, log| (sum.0 + log.len(), sum.1 + log.bytes()))
+    }
+
+    /// A peer has completed its handshake: it enters the table if it serves.
+    ///
+    /// A node dials and accepts on one socket, so the other end of its connection is an address of it.
+    pub(crate) fn connected(self: &Arc<Self>, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
+        if !hello.serves {
+            return;
+        }
+        let advertised = hello.endpoints.iter().filter_map(|text| text.parse().ok());
+        let usable = advertised.filter(|endpoint: &Endpoint| !endpoint.is_unspecified());
+        self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
+        let now = runtime::now();
+        let mut members = lock(&self.table);
+        let inserted = members.table.insert(now, *peer, remote.ip().to_canonical(), ());
+        let others = members.table.len();
+        members.largest.observe(now, others);
+        drop(members);
+        if let Insert::Full { ping: Some(ping) } = inserted {
+            self.check(ping);
+        }
+    }
+
+    /// No address of the peer answered: it leaves the table, and another may take its place.
+    pub(crate) fn unreachable(&self, peer: &NodeId) {
+        let now = runtime::now();
+        let mut members = lock(&self.table);
+        members.table.evict(peer);
+        let others = members.table.len();
+        members.largest.observe(now, others);
+    }
+
+    /// Asks the longest silent node of a full bucket for a sign of life before it is replaced.
+    fn check(self: &Arc<Self>, peer: NodeId) {
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let timeout = service.config.request_timeout;
+            match super::ping(&service.pool, &peer, timeout).await {
+                Ok(_) => drop(lock(&service.table).table.confirm(runtime::now(), &peer)),
+                Err(_) => service.unreachable(&peer),
+            }
+        });
+    }
+}
+
+/// The shard of a key: its last four bits, because the first ones crowd around the own id.
+pub(super) fn shard_of(key: &Key) -> usize {
+    usize::from(key.as_bytes()[31] & 0xf)
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

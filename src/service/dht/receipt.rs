@@ -1,0 +1,113 @@
+//! What an operation returns: receipts of stores, records of finds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::{Key, NodeId};
+use crate::wire::RecordKind;
+
+/// A record that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// The key it is stored under.
+    pub key: Key,
+    /// Who published it.
+    pub publisher: NodeId,
+    /// The publisher's sequence number: the higher one is the newer record.
+    pub seq: u64,
+    /// How much longer it lives.
+    pub ttl: Duration,
+    /// What it is.
+    pub kind: RecordKind,
+    /// The value, at most [`VALUE_BYTES_MAX`](crate::dht::record::VALUE_BYTES_MAX) bytes.
+    pub value: Bytes,
+}
+
+/// What became of the store of one record.
+///
+/// It tells which replicas held the record, or a copy equal to it, in memory when the store returned.
+/// Others may still acknowledge it in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub(super) key: Key,
+    pub(super) seq: u64,
+    pub(super) replicas: Arc<[NodeId]>,
+    /// Bit i: replica i has acknowledged.
+    pub(super) acked: u64,
+    /// Bit i: replica i will not acknowledge.
+    pub(super) failed: u64,
+    /// Bit i: what became of the request to replica i is not known.
+    pub(super) unknown: u64,
+    pub(super) required: usize,
+    pub(super) target: usize,
+    pub(super) superseded: Option<u64>,
+}
+
+impl Receipt {
+    /// The key of the record.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// The sequence number that the record was given.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The nodes that were asked to hold the record.
+    pub fn replicas(&self) -> &[NodeId] {
+        &self.replicas
+    }
+
+    /// The replicas that have acknowledged.
+    pub fn acked(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.pick(self.acked)
+    }
+
+    /// The replicas that refused the record or could not be asked.
+    pub fn failed(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.pick(self.failed & !self.unknown)
+    }
+
+    /// The replicas that may hold the record although no acknowledgement came.
+    pub fn unknown(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.pick(self.unknown)
+    }
+
+    /// How many replicas have acknowledged.
+    pub fn acks(&self) -> usize {
+        self.acked.count_ones() as usize
+    }
+
+    /// How many acknowledgements the level asked for.
+    pub fn required(&self) -> usize {
+        self.required
+    }
+
+    /// How many replicas a record should have in this mesh.
+    pub fn target(&self) -> usize {
+        self.target
+    }
+
+    /// Whether the acknowledgement level was reached.
+    pub fn is_met(&self) -> bool {
+        self.acks() >= self.required
+    }
+
+    /// Whether the record may be held although the level was not reached.
+    pub fn is_indeterminate(&self) -> bool {
+        !self.is_met() && (self.acked | self.unknown) != 0
+    }
+
+    /// The sequence number of a newer record of this node that a replica holds, if one refused for that.
+    pub fn superseded(&self) -> Option<u64> {
+        self.superseded
+    }
+
+    fn pick(&self, bits: u64) -> impl Iterator<Item = NodeId> + '_ {
+        self.replicas.iter().enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, node)| *node)
+    }
+}

@@ -1,0 +1,121 @@
+//! Answering peers: STORE, FIND_VALUE and FIND_NODE, on the task that read the frame.
+
+use std::ops::ControlFlow;
+
+use bytes::BytesMut;
+
+use super::{DhtService, SHARDS, lock, shard_of};
+use crate::id::NodeId;
+use crate::pool::{LANE_FRAME_MAX, Violation};
+use crate::runtime;
+use crate::wire::{
+    self, Contact, FindNode, FindNodeReply, FindReply, Reject, Rest, Status, StoreFrame, StoreReply,
+};
+
+/// Contacts in one answer to FIND_NODE.
+const CONTACTS_MAX: usize = 20;
+
+impl DhtService {
+    /// Applies a STORE batch and answers one status per record, after it is in the store.
+    pub(crate) fn answer_store(
+        &self,
+        from: &NodeId,
+        id: u64,
+        body: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), Violation> {
+        let batch = wire::decode_store(body).map_err(|_| Violation::Malformed)?;
+        let mut statuses = vec![Status::Rejected(Reject::Publisher); batch.records.len()];
+        // Copies that another node vouches for are accepted once replicas can tell who may vouch.
+        if batch.publisher == *from {
+            self.apply(&batch, &mut statuses);
+        }
+        let mut reply = StoreReply::open(id, out);
+        for status in statuses {
+            reply.push(status, out).map_err(|_| Violation::Malformed)?;
+        }
+        Ok(())
+    }
+
+    /// Applies the records shard by shard, in their order within each shard.
+    fn apply(&self, batch: &StoreFrame<'_>, statuses: &mut [Status]) {
+        let now = runtime::now();
+        if let [record] = batch.records.as_slice() {
+            let status = &mut statuses[0];
+            let mut shard = lock(&self.shards[shard_of(&record.key)]);
+            return shard.apply(now, &batch.publisher, true, [*record], |applied| *status = applied);
+        }
+        let mut places: [Vec<u32>; SHARDS] = Default::default();
+        for (place, record) in (0_u32..).zip(&batch.records) {
+            places[shard_of(&record.key)].push(place);
+        }
+        for (shard, places) in self.shards.iter().zip(&places) {
+            if places.is_empty() {
+                continue;
+            }
+            let records = places.iter().map(|place| batch.records[*place as usize]);
+            let mut next = places.iter();
+            lock(shard).apply(now, &batch.publisher, true, records, |applied| {
+                if let Some(place) = next.next() {
+                    statuses[*place as usize] = applied;
+                }
+            });
+        }
+    }
+
+    /// Answers a FIND_VALUE batch from the replica store, in pages of at most 64 KiB.
+    pub(crate) fn answer_find(&self, id: u64, body: &[u8], out: &mut BytesMut) -> Result<(), Violation> {
+        let asks = wire::decode_find(body).map_err(|_| Violation::Malformed)?;
+        let now = runtime::now();
+        let start = out.len();
+        let mut reply = FindReply::open(id, out);
+        for ask in asks {
+            let before = out.len();
+            let spent = before - start;
+            let mut answer = reply.answer(out).map_err(|_| Violation::Malformed)?;
+            let mut rest = Rest::Nothing;
+            let mut last = ask.after;
+            let shard = self.shard(&ask.key);
+            shard.find(now, &ask.key, ask.after.as_ref(), |found| {
+                let size = found.value.len() + wire::RECORD_OVERHEAD_MAX;
+                let first = spent == 0 || spent <= wire::FIND_REPLY_PREFIX;
+                let fits = spent + answer.len() + size <= LANE_FRAME_MAX;
+                if !fits && !(first && answer.is_empty()) {
+                    rest = last.map_or(Rest::Everything, Rest::After);
+                    return ControlFlow::Break(());
+                }
+                last = Some(found.publisher);
+                match answer.push(&found) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
+            drop(shard);
+            answer.end(rest).map_err(|_| Violation::Malformed)?;
+        }
+        Ok(())
+    }
+
+    /// Answers FIND_NODE with the nodes of the table closest to the target, the asker left out.
+    pub(crate) fn answer_find_node(
+        &self,
+        from: &NodeId,
+        id: u64,
+        body: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), Violation> {
+        let ask = FindNode::decode(body).map_err(|_| Violation::Malformed)?;
+        let count = usize::from(ask.count).clamp(1, CONTACTS_MAX);
+        let mut nodes = self.closest(&ask.target, count + 1);
+        nodes.retain(|node| node != from);
+        nodes.truncate(count);
+        let contacts = nodes
+            .into_iter()
+            .map(|id| {
+                let endpoints = self.pool.addresses(&id).iter().map(ToString::to_string).collect();
+                Contact { id, endpoints }
+            })
+            .collect();
+        FindNodeReply { contacts }.encode(id, out).map_err(|_| Violation::Malformed)
+    }
+}

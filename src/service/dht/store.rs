@@ -1,0 +1,307 @@
+//! Storing one record: on the k closest nodes at once, with a receipt.
+//!
+//! The way of a store that finds warm connections and room does not wait until all its copies are
+//! queued. Replicas without either are served by a task of their own, so that a slow one slows
+//! neither the others nor the caller.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::store_op::StoreOp;
+use super::{DhtService, Receipt, ReplicaSet};
+use crate::dht::ack::{Ack, NotEnoughReplicas, required};
+use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
+use crate::id::{Key, NodeId};
+use crate::pool::{LANE_FRAME_MAX, Lease, Outcome, Peer, Promise, Refusal, RequestError, Sink, Tag};
+use crate::runtime;
+use crate::wire::{self, Class, RecordKind, StoreBatch};
+
+/// Sequence numbers that a replica may claim to hold; beyond it the claim is not believed, so that no
+/// replica can use up the counter.
+const SEQ_CLAIM_MAX: u64 = 1 << 62;
+
+/// How a record is to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StoreOptions {
+    pub(crate) ttl: Duration,
+    pub(crate) ack: Ack,
+    pub(crate) timeout: Duration,
+}
+
+/// Why a record was not stored as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Fewer nodes are known than the acknowledgement level needs: nothing was sent.
+    #[error(transparent)]
+    NotEnoughReplicas(#[from] NotEnoughReplicas),
+    /// Too few replicas acknowledged. The receipt tells which did, and which may hold the record.
+    #[error("{} of {} replicas acknowledged", .0.acks(), .0.required())]
+    NotAcknowledged(Box<Receipt>),
+    /// Too few replicas acknowledged, and at least one had no room.
+    #[error("a replica is full; {} of {} acknowledged", .0.acks(), .0.required())]
+    StorageFull(Box<Receipt>),
+    /// A replica holds a newer record of this node: another store of the same key overtook this one, or
+    /// another node runs with the same key.
+    #[error("a replica holds a newer record of this node, sequence {seq}")]
+    Superseded {
+        /// The sequence of the newer record.
+        seq: u64,
+    },
+    /// The value is larger than [`VALUE_BYTES_MAX`].
+    #[error("a value of {bytes} bytes is larger than {VALUE_BYTES_MAX}")]
+    TooLarge {
+        /// The size of the value.
+        bytes: usize,
+    },
+    /// The time to live is less than a millisecond or more than [`TTL_MAX`].
+    #[error("a time to live of {0:?} is not between 1 ms and {TTL_MAX:?}")]
+    Ttl(Duration),
+    /// The publication log of this node is full: nothing was sent.
+    #[error(transparent)]
+    LogFull(#[from] crate::dht::log::LogFull),
+    /// This node is shutting down: nothing was sent.
+    #[error("this node is shutting down")]
+    Shutdown,
+}
+
+impl StoreError {
+    /// Whether some replica may hold the record all the same.
+    pub fn maybe_stored(&self) -> bool {
+        match self {
+            Self::NotAcknowledged(receipt) | Self::StorageFull(receipt) => receipt.is_indeterminate(),
+            Self::Superseded { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the same store may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::TooLarge { .. } | Self::Ttl(_) | Self::Shutdown)
+    }
+
+    /// Whether too few replicas answered in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::NotAcknowledged(receipt) if receipt.unknown != 0)
+    }
+}
+
+/// Finds what no replica would take.
+pub(super) fn check(value: &Bytes, ttl: Duration) -> Result<u32, StoreError> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(StoreError::TooLarge { bytes: value.len() });
+    }
+    let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
+    if ttl_ms == 0 || ttl > TTL_MAX { Err(StoreError::Ttl(ttl)) } else { Ok(ttl_ms) }
+}
+
+impl DhtService {
+    /// Stores one record and returns once the acknowledgement level is met or cannot be met.
+    ///
+    /// Not cancel safe in the sense that a dropped future may have stored the record.
+    pub(crate) async fn store(
+        self: &Arc<Self>,
+        key: Key,
+        value: Bytes,
+        options: StoreOptions,
+    ) -> Result<Receipt, StoreError> {
+        let mut jumped = false;
+        loop {
+            let (receipt, full) = self.store_once(key, value.clone(), options).await?;
+            if receipt.is_met() {
+                return Ok(receipt);
+            }
+            match receipt.superseded {
+                // An earlier process of this node got further than this one: go on from there, once.
+                Some(seq) if !jumped && self.jump(seq) => jumped = true,
+                Some(seq) => return Err(StoreError::Superseded { seq }),
+                None if full => return Err(StoreError::StorageFull(Box::new(receipt))),
+                None => return Err(StoreError::NotAcknowledged(Box::new(receipt))),
+            }
+        }
+    }
+
+    async fn store_once(
+        self: &Arc<Self>,
+        key: Key,
+        value: Bytes,
+        options: StoreOptions,
+    ) -> Result<(Receipt, bool), StoreError> {
+        let ttl_ms = check(&value, options.ttl)?;
+        let now = runtime::now();
+        let (set, required) = self.aim(now, &key, options.ack)?;
+        let deadline = now + options.timeout;
+        let leases = self.leases(&set);
+        let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
+            leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
+        let keys = std::iter::once(key);
+        let op = Arc::new(StoreOp::new(Arc::clone(&set.nodes), set.target, required, keys, leases));
+        let mut encoded = BytesMut::with_capacity(value.len() + wire::RECORD_OVERHEAD_MAX);
+        let mut sending = Sending::new(self, &set.nodes, &peers, &op, deadline, Class::Request);
+        {
+            let mut log = self.log(&key);
+            let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
+            log.publish(now, key, value.clone(), options.ttl, seq)?;
+            encode(key, seq, ttl_ms, &value, &mut encoded);
+            op.numbered(0, std::iter::once(seq));
+            sending.queue(&encoded, 0, 1);
+        }
+        sending.defer(encoded.freeze());
+        op.decided().await;
+        Ok(op.receipts().next().expect("a store of one record has one receipt"))
+    }
+
+    /// The replica set of `key` and how many of it must acknowledge.
+    pub(super) fn aim(&self, now: Instant, key: &Key, ack: Ack) -> Result<(ReplicaSet, usize), StoreError> {
+        if self.is_closing() {
+            return Err(StoreError::Shutdown);
+        }
+        let set = self.replicas(now, key);
+        let required = required(ack, set.target)?;
+        if set.nodes.len() < required {
+            return Err(NotEnoughReplicas { required, available: set.nodes.len() }.into());
+        }
+        Ok((set, required))
+    }
+
+    pub(super) fn leases(&self, set: &ReplicaSet) -> SmallVec<[Option<Lease>; 4]> {
+        let mut leases = SmallVec::with_capacity(set.nodes.len());
+        self.pool.try_acquire(&set.nodes, |_, lease| leases.push(lease));
+        leases
+    }
+
+    /// Goes on above a sequence that an earlier process of this node gave out; `false` when this process
+    /// gave it out itself.
+    pub(super) fn jump(&self, seq: u64) -> bool {
+        let next = self.next_seq.load(Ordering::Relaxed);
+        if seq < next || seq >= SEQ_CLAIM_MAX {
+            return false;
+        }
+        self.next_seq.fetch_max(seq + 1, Ordering::Relaxed);
+        true
+    }
+}
+
+/// Appends one value record.
+pub(super) fn encode(key: Key, seq: u64, ttl_ms: u32, value: &[u8], out: &mut BytesMut) {
+    let record = wire::Record { key, seq, ttl_ms, kind: RecordKind::VALUE, flags: 0, proof: &[], value };
+    wire::encode_record(&record, out).expect("the value was checked against its limit");
+}
+
+/// The way of encoded records to the replicas of one operation.
+pub(super) struct Sending<'a> {
+    service: &'a Arc<DhtService>,
+    nodes: &'a [NodeId],
+    peers: &'a [Option<Arc<Peer>>],
+    sink: Arc<dyn Sink>,
+    deadline: Instant,
+    class: Class,
+    /// Parts that found no connection or no room: replica, records, and where their bytes are.
+    deferred: SmallVec<[(Tag, std::ops::Range<usize>); 4]>,
+    queued: usize,
+}
+
+impl<'a> Sending<'a> {
+    pub(super) fn new(
+        service: &'a Arc<DhtService>,
+        nodes: &'a [NodeId],
+        peers: &'a [Option<Arc<Peer>>],
+        op: &Arc<StoreOp>,
+        deadline: Instant,
+        class: Class,
+    ) -> Self {
+        let sink: Arc<dyn Sink> = Arc::<StoreOp>::clone(op);
+        Self { service, nodes, peers, sink, deadline, class, deferred: SmallVec::new(), queued: 0 }
+    }
+
+    /// Queues the records that were encoded since the last call to every replica that has room.
+    ///
+    /// `encoded` is the whole buffer; the new records are `count` from number `first` on.
+    pub(super) fn queue(&mut self, encoded: &[u8], first: u32, count: u32) {
+        let range = self.queued..encoded.len();
+        let records = &encoded[range.clone()];
+        let local = &self.service.local;
+        for (peer, i) in self.peers.iter().zip(0_u16..) {
+            let tag = Tag { peer: i, first, count };
+            let sent = peer.as_ref().is_some_and(|peer| {
+                peer.try_store(self.class, local, records, self.deadline, &self.sink, tag).is_ok()
+            });
+            if !sent {
+                self.deferred.push((tag, range.clone()));
+            }
+        }
+        self.queued = encoded.len();
+    }
+
+    /// Gives the parts that found no room to tasks, a bounded number of them.
+    pub(super) fn defer(self, encoded: Bytes) {
+        for (tag, range) in self.deferred {
+            let permit = Arc::clone(&self.service.deferred).try_acquire_owned();
+            let Ok(permit) = permit else {
+                self.sink.settle(tag, Outcome::Failed(RequestError::Backpressure));
+                continue;
+            };
+            let part = Part {
+                service: Arc::clone(self.service),
+                node: self.nodes[usize::from(tag.peer)],
+                records: encoded.slice(range),
+                sink: Arc::clone(&self.sink),
+                tag,
+                deadline: self.deadline,
+                class: self.class,
+            };
+            let promise = Promise::new(Arc::clone(&self.sink), tag);
+            self.service.tasks.spawn(async move {
+                match part.send().await {
+                    Ok(()) => promise.hand_over(),
+                    Err(error) => promise.settle(Outcome::Failed(error)),
+                }
+                drop(permit);
+            });
+        }
+    }
+}
+
+/// Records for one replica that has to be waited for.
+struct Part {
+    service: Arc<DhtService>,
+    node: NodeId,
+    records: Bytes,
+    sink: Arc<dyn Sink>,
+    tag: Tag,
+    deadline: Instant,
+    class: Class,
+}
+
+impl Part {
+    async fn send(self) -> Result<(), RequestError> {
+        let lease = self.service.pool.acquire(&self.node, self.deadline).await;
+        self.push(&lease.map_err(|_| RequestError::Unreachable)?).await
+    }
+
+    async fn push(&self, lease: &Lease) -> Result<(), RequestError> {
+        let local = self.service.local;
+        if self.records.len() + wire::STORE_PREFIX > LANE_FRAME_MAX {
+            let (records, count) = (self.records.clone(), self.tag.count);
+            lease.single(self.deadline, Arc::clone(&self.sink), self.tag, move |id, out| {
+                let mut batch = StoreBatch::open(id, &local, out);
+                let count = u16::try_from(count).unwrap_or(u16::MAX);
+                let _ = batch.push_many(&records, count, out);
+            });
+            return Ok(());
+        }
+        loop {
+            let size = self.records.len();
+            match lease.try_store(self.class, &local, &self.records, self.deadline, &self.sink, self.tag) {
+                Ok(()) => return Ok(()),
+                Err(Refusal::NoRoom) => lease.room_for(self.class, size, self.deadline).await?,
+                Err(Refusal::Closed) => return Err(RequestError::NotSent),
+                Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
+            }
+        }
+    }
+}

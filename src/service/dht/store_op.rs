@@ -1,0 +1,175 @@
+//! The one completion object of a store: who has acknowledged which of its records.
+//!
+//! Replies settle it on the task that read them; the caller waits on it. It holds the leases of the
+//! replicas until the last of them has answered, also when the caller has long gone on.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+use smallvec::{SmallVec, smallvec};
+
+use super::receipt::Receipt;
+use crate::id::{Key, NodeId};
+use crate::pool::{Lease, Outcome, RequestError, Sink, Tag};
+use crate::wire::Status;
+
+/// Replicas that one record can have: the bits of a mask.
+pub(crate) const REPLICAS_MAX: usize = 64;
+
+/// A store of some records to one replica set.
+pub(super) struct StoreOp {
+    replicas: Arc<[NodeId]>,
+    required: usize,
+    target: usize,
+    state: Mutex<State>,
+    /// Keeps the connections of the replicas from eviction.
+    _leases: SmallVec<[Option<Lease>; 4]>,
+}
+
+struct State {
+    items: SmallVec<[Item; 1]>,
+    undecided: usize,
+    waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy)]
+struct Item {
+    key: Key,
+    seq: u64,
+    acked: u64,
+    failed: u64,
+    unknown: u64,
+    full: bool,
+    superseded: u64,
+    decided: bool,
+}
+
+impl Item {
+    fn new(key: Key) -> Self {
+        let (seq, acked, failed, unknown, superseded) = (0, 0, 0, 0, 0);
+        Self { key, seq, acked, failed, unknown, full: false, superseded, decided: false }
+    }
+}
+
+impl StoreOp {
+    pub(super) fn new(
+        replicas: Arc<[NodeId]>,
+        target: usize,
+        required: usize,
+        keys: impl Iterator<Item = Key>,
+        leases: SmallVec<[Option<Lease>; 4]>,
+    ) -> Self {
+        let items: SmallVec<[Item; 1]> = keys.map(Item::new).collect();
+        let undecided = if required == 0 { 0 } else { items.len() };
+        let state = Mutex::new(State { items, undecided, waker: None });
+        Self { replicas, required, target, state, _leases: leases }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sequence number that item `i` was given.
+    pub(super) fn numbered(&self, first: usize, seqs: impl Iterator<Item = u64>) {
+        let mut state = self.lock();
+        for (item, seq) in state.items[first..].iter_mut().zip(seqs) {
+            item.seq = seq;
+        }
+    }
+
+    /// Waits until it is known of each record whether its level is met. Cancel safe.
+    pub(super) async fn decided(&self) {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if state.undecided == 0 {
+                return Poll::Ready(());
+            }
+            if state.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+                state.waker = Some(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The receipts as they stand, in the order of the items, and whether a replica was full.
+    pub(super) fn receipts(&self) -> impl Iterator<Item = (Receipt, bool)> {
+        let items = self.lock().items.clone();
+        let (replicas, required, target) = (Arc::clone(&self.replicas), self.required, self.target);
+        items.into_iter().map(move |item| {
+            let receipt = Receipt {
+                key: item.key,
+                seq: item.seq,
+                replicas: Arc::clone(&replicas),
+                acked: item.acked,
+                failed: item.failed,
+                unknown: item.unknown,
+                required,
+                target,
+                superseded: (item.superseded > 0).then_some(item.superseded),
+            };
+            (receipt, item.full)
+        })
+    }
+
+    fn update(&self, tag: Tag, mut each: impl FnMut(usize, &mut Item, u64)) {
+        let all = 1_u64.checked_shl(self.replicas.len() as u32).map_or(u64::MAX, |bit| bit - 1);
+        let bit = 1_u64 << tag.peer;
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let first = tag.first as usize;
+        let mine = state.items.iter_mut().skip(first).take(tag.count as usize);
+        for (i, item) in mine.enumerate() {
+            each(i, item, bit);
+            let met = item.acked.count_ones() as usize >= self.required;
+            if !item.decided && (met || item.acked | item.failed == all) {
+                item.decided = true;
+                state.undecided = state.undecided.saturating_sub(1);
+            }
+        }
+        let waker = if state.undecided == 0 { state.waker.take() } else { None };
+        drop(guard);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Sink for StoreOp {
+    fn settle(&self, tag: Tag, outcome: Outcome<'_>) {
+        match outcome {
+            Outcome::Statuses(statuses) => self.update(tag, |i, item, bit| match statuses.get(i) {
+                Some(Status::Applied | Status::AlreadyHave) => item.acked |= bit,
+                Some(Status::Superseded { seq }) => {
+                    item.failed |= bit;
+                    item.superseded = item.superseded.max(*seq);
+                }
+                Some(Status::StorageFull) => {
+                    item.failed |= bit;
+                    item.full = true;
+                }
+                _ => item.failed |= bit,
+            }),
+            Outcome::Frame { .. } => self.fail(tag, RequestError::Malformed),
+            Outcome::Failed(error) => self.fail(tag, error),
+        }
+    }
+}
+
+impl StoreOp {
+    fn fail(&self, tag: Tag, error: RequestError) {
+        let unknown = error.maybe_executed();
+        self.update(tag, |_, item, bit| {
+            item.failed |= bit;
+            if unknown {
+                item.unknown |= bit;
+            }
+        });
+    }
+}
+
+/// The leases of an operation that has none yet.
+pub(super) fn no_leases() -> SmallVec<[Option<Lease>; 4]> {
+    smallvec![]
+}

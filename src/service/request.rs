@@ -1,0 +1,99 @@
+//! One request to one peer, and its one reply.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::id::NodeId;
+use crate::pool::{Lease, Outcome, Pool, Refusal, RequestError, Sink, Tag};
+use crate::runtime;
+use crate::wire::{Class, Kind, Ping, Pong};
+
+/// Where the reply of one request arrives.
+#[derive(Debug, Default)]
+struct Reply(Mutex<Slot>);
+
+#[derive(Debug, Default)]
+struct Slot {
+    result: Option<Result<(u8, Bytes), RequestError>>,
+    waker: Option<Waker>,
+}
+
+impl Sink for Reply {
+    fn settle(&self, _: Tag, outcome: Outcome<'_>) {
+        let result = match outcome {
+            Outcome::Frame { kind, body } => Ok((kind, Bytes::copy_from_slice(body))),
+            Outcome::Statuses(_) => Err(RequestError::Malformed),
+            Outcome::Failed(error) => Err(error),
+        };
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.result = Some(result);
+        let waker = slot.waker.take();
+        drop(slot);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Reply {
+    async fn received(&self) -> Result<(u8, Bytes), RequestError> {
+        poll_fn(|cx| {
+            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match slot.result.take() {
+                Some(result) => Poll::Ready(result),
+                None => {
+                    slot.waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+/// Sends one request of about `size` bytes over the lane of `class` and returns the reply of kind
+/// `reply`.
+///
+/// Cancel safe: the reply of a dropped future is dropped.
+pub(crate) async fn request(
+    lease: &Lease,
+    class: Class,
+    size: usize,
+    deadline: Instant,
+    reply: Kind,
+    encode: impl Fn(u64, &mut BytesMut),
+) -> Result<Bytes, RequestError> {
+    let slot = Arc::new(Reply::default());
+    let tag = Tag { peer: 0, first: 0, count: 1 };
+    loop {
+        let waiting: (Arc<dyn Sink>, Tag) = (Arc::<Reply>::clone(&slot), tag);
+        match lease.try_request(class, size, deadline, waiting, &encode) {
+            Ok(()) => break,
+            Err(Refusal::NoRoom) => lease.room_for(class, size, deadline).await?,
+            Err(Refusal::Closed) => return Err(RequestError::NotSent),
+            Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
+        }
+    }
+    let (kind, body) = slot.received().await?;
+    if kind == reply as u8 { Ok(body) } else { Err(RequestError::Malformed) }
+}
+
+/// Asks `peer` for a sign of life and returns how long it took to come, connecting first if need be.
+pub(crate) async fn ping(pool: &Pool, peer: &NodeId, timeout: Duration) -> Result<Duration, RequestError> {
+    let deadline = runtime::now() + timeout;
+    let lease = pool.acquire(peer, deadline).await.map_err(|_| RequestError::Unreachable)?;
+    let nonce = runtime::entropy();
+    let start = runtime::now();
+    let body = request(&lease, Class::Control, 32, deadline, Kind::Pong, |id, out| {
+        let _ = Ping { nonce }.encode(id, out);
+    })
+    .await?;
+    match Pong::decode(&body) {
+        Ok(pong) if pong.nonce == nonce => Ok(runtime::now().saturating_duration_since(start)),
+        _ => Err(RequestError::Malformed),
+    }
+}

@@ -1,0 +1,64 @@
+//! The router: takes what peers ask to the service that answers it.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock, Weak};
+
+use bytes::BytesMut;
+
+use super::dht::DhtService;
+use crate::id::NodeId;
+use crate::pool::{Inbound, Violation};
+use crate::wire::{self, Header, Hello, Kind};
+
+/// Dispatches inbound requests; holds the services weakly, because they hold the pool.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    dht: OnceLock<Weak<DhtService>>,
+}
+
+impl Router {
+    /// Connects the DHT service, once.
+    pub(crate) fn connect(&self, dht: &Arc<DhtService>) {
+        let _ = self.dht.set(Arc::downgrade(dht));
+    }
+
+    fn dht(&self) -> Option<Arc<DhtService>> {
+        self.dht.get().and_then(Weak::upgrade)
+    }
+}
+
+impl Inbound for Router {
+    fn request(
+        &self,
+        from: &NodeId,
+        header: &Header,
+        body: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), Violation> {
+        let Some(dht) = self.dht() else {
+            wire::encode_unsupported(header.id, out);
+            return Ok(());
+        };
+        match Kind::from_u8(header.kind) {
+            Some(Kind::Store) => dht.answer_store(from, header.id, body, out),
+            Some(Kind::FindValue) => dht.answer_find(header.id, body, out),
+            Some(Kind::FindNode) => dht.answer_find_node(from, header.id, body, out),
+            _ => {
+                wire::encode_unsupported(header.id, out);
+                Ok(())
+            }
+        }
+    }
+
+    fn connected(&self, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
+        if let Some(dht) = self.dht() {
+            dht.connected(peer, hello, remote);
+        }
+    }
+
+    fn unreachable(&self, peer: &NodeId) {
+        if let Some(dht) = self.dht() {
+            dht.unreachable(peer);
+        }
+    }
+}

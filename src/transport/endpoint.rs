@@ -1,0 +1,375 @@
+//! The endpoint: one UDP socket that dials and accepts verified connections.
+//!
+//! Dialing and accepting both end in [`Ready`] or in a typed error. The accept loop itself never
+//! awaits a handshake: [`Endpoint::accept`] hands out [`Attempt`]s, which the caller completes in
+//! tasks of their own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::close::{CloseCode, Lost, lost};
+use super::config::{SOCKET_BUFFER_MIN, TransportConfig, TransportConfigError, same_family};
+use super::connection::{Connection, Introduction, Ready, Side};
+use super::gate::{Gate, Limits, Permit, Verdict};
+use super::hello::{self, HelloError};
+use super::lane::Lane;
+use super::reset_key::ResetKey;
+use super::socket::{self, SocketError};
+use super::tls::{self, Expect, HelloClaim, HelloProof, Role, Tls};
+use crate::id::NodeId;
+use crate::identity::Identity;
+use crate::wire::{Decoder, HELLO_PROOF_LEN, Hello, Kind};
+
+/// The endpoint of one node; clones are the same endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    inner: quinn::Endpoint,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    tls: Tls,
+    identity: Identity,
+    realm: String,
+    config: TransportConfig,
+    dialer: Arc<quinn::TransportConfig>,
+    gate: Arc<Gate>,
+}
+
+/// Where and as whom an endpoint is to be.
+pub(crate) struct Bind {
+    pub(crate) listen: SocketAddr,
+    pub(crate) identity: Identity,
+    pub(crate) tls: Tls,
+    pub(crate) realm: String,
+    pub(crate) config: TransportConfig,
+    /// Faults that the socket is under.
+    #[cfg(feature = "test-util")]
+    pub(crate) faults: Option<super::fault::Faults>,
+}
+
+/// Why an endpoint could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The configuration cannot work.
+    #[error(transparent)]
+    Config(#[from] TransportConfigError),
+    /// The socket could not be bound.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The socket could not be given to the runtime, which must be tokio.
+    #[error("the socket cannot be driven by this runtime")]
+    Runtime(#[source] std::io::Error),
+}
+
+/// Why a dial to one address failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// The address cannot be reached from this node's socket, or is not valid.
+    #[error("the address cannot be dialed")]
+    Address,
+    /// The identity mode of the node cannot dial this address.
+    #[error(transparent)]
+    Trust(#[from] tls::ExpectError),
+    /// The connection was refused, lost, or timed out during the handshake or HELLO.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// This node refused the acceptor's HELLO.
+    #[error("this node refused the answer to HELLO: {0}")]
+    Hello(CloseCode),
+}
+
+impl Endpoint {
+    /// Binds the socket; dials and attempts are possible from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`] when the configuration, the address or the runtime will not do.
+    pub(crate) fn bind(bind: Bind) -> Result<Self, BindError> {
+        bind.config.check()?;
+        let bound = socket::bind(bind.listen, bind.config.socket_buffer)?;
+        if bound.send_buffer.min(bound.recv_buffer) < SOCKET_BUFFER_MIN {
+            tracing::warn!(
+                granted = bound.send_buffer.min(bound.recv_buffer),
+                wanted = SOCKET_BUFFER_MIN,
+                "small udp buffers lose packets under load: raise net.core.rmem_max and net.core.wmem_max"
+            );
+        }
+        let config = bind.config.endpoint(Arc::new(ResetKey::of(&bind.identity)))?;
+        let server = bind.config.server(bind.tls.server());
+        let runtime: Arc<dyn quinn::Runtime> = Arc::new(quinn::TokioRuntime);
+        let socket = runtime.wrap_udp_socket(bound.socket).map_err(BindError::Runtime)?;
+        #[cfg(feature = "test-util")]
+        let socket = match &bind.faults {
+            Some(faults) => faults.wrap(socket, Arc::clone(&runtime)),
+            None => socket,
+        };
+        let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
+            .map_err(BindError::Runtime)?;
+        Ok(Self::new(inner, bind.identity, bind.tls, bind.realm, bind.config))
+    }
+
+    fn new(
+        inner: quinn::Endpoint,
+        identity: Identity,
+        tls: Tls,
+        realm: String,
+        config: TransportConfig,
+    ) -> Self {
+        let gate = Gate::new(Limits {
+            total: config.handshakes_max,
+            per_ip: config.handshakes_per_ip,
+            retry_above: config.retry_above,
+        });
+        let dialer = config.quinn(true);
+        Self { inner, shared: Arc::new(Shared { tls, identity, realm, config, dialer, gate }) }
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.local_addr().ok()
+    }
+
+    /// Dials `remote` and returns once the acceptor has answered HELLO.
+    ///
+    /// Cancel safe: a dropped future abandons the attempt.
+    pub(crate) async fn dial(
+        &self,
+        remote: SocketAddr,
+        expect: Expect<'_>,
+        hello: &Hello,
+    ) -> Result<Ready, AttemptError> {
+        let shared = &self.shared;
+        let local = self.inner.local_addr().map_err(|_| AttemptError::Address)?;
+        if !same_family(local, remote) {
+            return Err(AttemptError::Address);
+        }
+        let (crypto, name) = shared.tls.dial(expect)?;
+        let mut config = quinn::ClientConfig::new(crypto);
+        config.transport_config(Arc::clone(&shared.dialer));
+        let connecting = self.inner.connect_with(config, remote, &name).map_err(|_| AttemptError::Address)?;
+        let connection = establish(connecting, shared.config.handshake_timeout).await?;
+        let guard = CloseOnDrop::new(connection.clone());
+        let ready = self.greet(connection, expect, hello).await?;
+        guard.disarm();
+        Ok(ready)
+    }
+
+    async fn greet(
+        &self,
+        connection: Connection,
+        expect: Expect<'_>,
+        hello: &Hello,
+    ) -> Result<Ready, AttemptError> {
+        let shared = &self.shared;
+        let mut hello = hello.clone();
+        hello.observed = Some(connection.remote().to_string());
+        let patience = shared.config.hello_timeout;
+        let mut control = connection
+            .open(patience)
+            .await
+            .map_err(|error| self.dial_failure(&connection, HelloError::from(error)))?;
+        let (answer, decoder) = hello::greet(&mut control, &hello, patience)
+            .await
+            .map_err(|error| self.dial_failure(&connection, error))?;
+        let peer = match expect {
+            Expect::Public(_) => self.proved(&connection, &answer),
+            Expect::Node(_) | Expect::Realm => tls::peer_id(connection.inner()),
+        };
+        let Some(peer) = peer else {
+            connection.close(CloseCode::Proof);
+            return Err(AttemptError::Hello(CloseCode::Proof));
+        };
+        shared.config.raise(connection.inner());
+        let dial = hello.dial;
+        let intro = Introduction { connection, peer, dialer: Side::Us, hello: answer, dial };
+        Ok(Ready { intro, control, decoder })
+    }
+
+    /// The node that answered a public dial, if its proof holds and it may connect.
+    fn proved(&self, connection: &Connection, answer: &Hello) -> Option<NodeId> {
+        let shared = &self.shared;
+        let proof = HelloProof::from_bytes(answer.proof.as_ref()?)?;
+        let claim = HelloClaim {
+            role: Role::Acceptor,
+            realm: &shared.realm,
+            prover: proof.prover(),
+            verifier: shared.identity.node_id(),
+            boot: answer.boot,
+        };
+        proof.verify(connection.inner(), &claim).ok()?;
+        Some(proof.prover()).filter(|prover| shared.tls.admits(prover))
+    }
+
+    /// A HELLO that the acceptor cut short is told by the close of its connection.
+    fn dial_failure(&self, connection: &Connection, error: HelloError) -> AttemptError {
+        if let Some(error) = connection.inner().close_reason() {
+            return lost(&error).into();
+        }
+        let code = match error {
+            HelloError::Lost(lost) => return lost.into(),
+            HelloError::Timeout => CloseCode::HelloTimeout,
+            HelloError::Refused(code) => code,
+        };
+        connection.close(code);
+        AttemptError::Hello(code)
+    }
+
+    /// The next attempt that passes the gate; `None` once the endpoint is closed. Cancel safe.
+    pub(crate) async fn accept(&self) -> Option<Attempt> {
+        loop {
+            let incoming = self.inner.accept().await?;
+            let validated = incoming.remote_address_validated();
+            match self.shared.gate.judge(incoming.remote_address().ip(), validated) {
+                Verdict::Enter(permit) => {
+                    return Some(Attempt { incoming, permit, shared: Arc::clone(&self.shared) });
+                }
+                Verdict::Retry if incoming.may_retry() => drop(incoming.retry()),
+                Verdict::Retry | Verdict::Ignore => incoming.ignore(),
+            }
+        }
+    }
+
+    /// Connections that quinn still holds, draining ones included.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.inner.open_connections()
+    }
+
+    /// Closes every connection with `code` and refuses new ones.
+    pub(crate) fn close(&self, code: CloseCode) {
+        self.inner.close(quinn::VarInt::from_u32(code.to_u32()), code.text().as_bytes());
+    }
+
+    /// Returns when the peers have been told of the close, or quinn gave up telling them.
+    pub(crate) async fn wait_idle(&self) {
+        self.inner.wait_idle().await;
+    }
+}
+
+async fn establish(connecting: quinn::Connecting, patience: Duration) -> Result<Connection, Lost> {
+    match timeout(patience, connecting).await {
+        Ok(Ok(connection)) => Ok(Connection::new(connection)),
+        Ok(Err(error)) => Err(lost(&error)),
+        Err(_) => Err(Lost::TimedOut),
+    }
+}
+
+/// An attempt of a peer to connect.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    incoming: quinn::Incoming,
+    permit: Permit,
+    shared: Arc<Shared>,
+}
+
+/// A peer that has shaken hands and said HELLO, and waits for the answer.
+#[derive(Debug)]
+pub(crate) struct Greeting {
+    pub(crate) intro: Introduction,
+    control: Lane,
+    decoder: Decoder,
+    guard: CloseOnDrop,
+    permit: Permit,
+    shared: Arc<Shared>,
+}
+
+impl Attempt {
+    /// Answers that nobody is served here.
+    pub(crate) fn refuse(self) {
+        self.incoming.refuse();
+    }
+
+    /// Completes the handshake and reads HELLO; no other stream is read before.
+    pub(crate) async fn greeting(self) -> Result<Greeting, Lost> {
+        let Self { incoming, permit, shared } = self;
+        let connecting = incoming.accept().map_err(|error| lost(&error))?;
+        let connection = establish(connecting, shared.config.handshake_timeout).await?;
+        let guard = CloseOnDrop::new(connection.clone());
+        let refuse = |code: CloseCode| {
+            connection.close(code);
+            Lost::ByUs(code)
+        };
+        let peer = tls::peer_id(connection.inner()).ok_or_else(|| refuse(CloseCode::Protocol))?;
+        let patience = shared.config.hello_timeout;
+        let mut control =
+            timeout(patience, connection.accept()).await.map_err(|_| refuse(CloseCode::HelloTimeout))??;
+        let greeting = hello::await_greeting(&mut control.recv, &shared.realm, patience).await;
+        let (hello, decoder) = greeting.map_err(|error| match error {
+            HelloError::Timeout => refuse(CloseCode::HelloTimeout),
+            HelloError::Refused(code) => refuse(code),
+            HelloError::Lost(lost) => lost,
+        })?;
+        let dial = hello.dial;
+        let intro = Introduction { connection, peer, dialer: Side::Them, hello, dial };
+        Ok(Greeting { intro, control, decoder, guard, permit, shared })
+    }
+}
+
+impl Shared {
+    /// Proves this node to a peer that dialed its public name.
+    fn prove(&self, intro: &Introduction, answer: &Hello) -> Option<[u8; HELLO_PROOF_LEN]> {
+        let claim = HelloClaim {
+            role: Role::Acceptor,
+            realm: &self.realm,
+            prover: self.identity.node_id(),
+            verifier: intro.peer,
+            boot: answer.boot,
+        };
+        let proof = HelloProof::new(intro.connection.inner(), &self.identity, &claim).ok()?;
+        Some(proof.to_bytes())
+    }
+}
+
+impl Greeting {
+    /// Closes the connection with `code` in place of an answer.
+    pub(crate) fn refuse(self, code: CloseCode) {
+        self.intro.connection.close(code);
+    }
+
+    /// Answers HELLO with `hello`, after which the connection is Ready on this side.
+    pub(crate) async fn welcome(mut self, hello: &Hello) -> Result<Ready, Lost> {
+        let mut answer = hello.clone();
+        let connection = &self.intro.connection;
+        answer.observed = Some(connection.remote().to_string());
+        answer.dial = self.intro.dial;
+        if self.shared.tls.answers_publicly() {
+            answer.proof = self.shared.prove(&self.intro, &answer);
+        }
+        self.shared.config.raise(connection.inner());
+        match hello::send(&mut self.control, Kind::HelloAck, &answer).await {
+            Ok(()) => {}
+            Err(HelloError::Lost(lost)) => return Err(lost),
+            Err(_) => return Err(Lost::ByUs(CloseCode::Protocol)),
+        }
+        self.guard.disarm();
+        drop(self.permit);
+        Ok(Ready { intro: self.intro, control: self.control, decoder: self.decoder })
+    }
+}
+
+/// Closes a connection whose set-up was given up half-way, so that the peer need not wait.
+#[derive(Debug)]
+struct CloseOnDrop(Option<Connection>);
+
+impl CloseOnDrop {
+    fn new(connection: Connection) -> Self {
+        Self(Some(connection))
+    }
+
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.close(CloseCode::Protocol);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! HELLO: what makes a connection Ready.
+//!
+//! In TLS 1.3 the dialer finishes before the acceptor has judged it, so a finished handshake proves
+//! nothing to the dialer (RFC 8446, section 4.4.4). The dialer opens the control lane with HELLO, the
+//! acceptor answers HELLO_ACK, and only then may either side count the other as connected.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::timeout;
+
+use super::close::{CloseCode, Lost};
+use super::lane::{Lane, LaneError, LaneRecv};
+use crate::wire::{BODY_MAX, Decoder, Hello, Kind};
+
+/// The protocol versions that this node speaks, oldest and newest.
+pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+
+/// Why HELLO failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum HelloError {
+    #[error("no HELLO in time")]
+    Timeout,
+    #[error("HELLO refused: {0}")]
+    Refused(CloseCode),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+impl From<LaneError> for HelloError {
+    fn from(error: LaneError) -> Self {
+        match error {
+            LaneError::Abandoned => Self::Refused(CloseCode::Protocol),
+            LaneError::Lost(lost) => Self::Lost(lost),
+        }
+    }
+}
+
+/// Sends `hello` and waits for the acceptor's answer.
+///
+/// Returns the answer and what followed it on the lane.
+pub(super) async fn greet(
+    lane: &mut Lane,
+    hello: &Hello,
+    patience: Duration,
+) -> Result<(Hello, Decoder), HelloError> {
+    send(lane, Kind::Hello, hello).await?;
+    let mut decoder = Decoder::new(BODY_MAX);
+    let answer = receive(&mut lane.recv, Kind::HelloAck, &mut decoder, patience).await?;
+    judge(&answer, &hello.realm)?;
+    Ok((answer, decoder))
+}
+
+/// Waits for the dialer's HELLO; returns it and what followed it on the lane.
+pub(super) async fn await_greeting(
+    recv: &mut LaneRecv,
+    realm: &str,
+    patience: Duration,
+) -> Result<(Hello, Decoder), HelloError> {
+    let mut decoder = Decoder::new(BODY_MAX);
+    let hello = receive(recv, Kind::Hello, &mut decoder, patience).await?;
+    judge(&hello, realm)?;
+    Ok((hello, decoder))
+}
+
+/// Writes one HELLO or HELLO_ACK.
+pub(super) async fn send(lane: &mut Lane, kind: Kind, hello: &Hello) -> Result<(), HelloError> {
+    let mut out = BytesMut::new();
+    let encoded = match kind {
+        Kind::HelloAck => hello.encode_ack(0, &mut out),
+        _ => hello.encode(0, &mut out),
+    };
+    encoded.map_err(|_| HelloError::Refused(CloseCode::Protocol))?;
+    let bytes: Bytes = out.freeze();
+    Ok(lane.send.write(bytes).await?)
+}
+
+async fn receive(
+    recv: &mut LaneRecv,
+    kind: Kind,
+    decoder: &mut Decoder,
+    patience: Duration,
+) -> Result<Hello, HelloError> {
+    let reading = async {
+        loop {
+            if let Some(frame) = decoder.next().map_err(|_| HelloError::Refused(CloseCode::Protocol))? {
+                if frame.header.kind != kind as u8 {
+                    return Err(HelloError::Refused(CloseCode::Protocol));
+                }
+                return Hello::decode(frame.body).map_err(|_| HelloError::Refused(CloseCode::Protocol));
+            }
+            if !recv.fill(decoder).await? {
+                return Err(HelloError::Refused(CloseCode::Protocol));
+            }
+        }
+    };
+    timeout(patience, reading).await.map_err(|_| HelloError::Timeout)?
+}
+
+/// Version and realm, judged by each side about the other.
+fn judge(hello: &Hello, realm: &str) -> Result<(), HelloError> {
+    if hello.version_min > VERSIONS.1 || hello.version_max < VERSIONS.0 {
+        return Err(HelloError::Refused(CloseCode::Version));
+    }
+    if hello.realm != realm {
+        return Err(HelloError::Refused(CloseCode::Realm));
+    }
+    Ok(())
+}
