@@ -8,6 +8,19 @@ use crate::wire::*;
 const PUBLISHER: NodeId = NodeId::from_bytes([7; 32]);
 const KEY: Key = Key::from_bytes([9; 32]);
 
+#[test]
+fn a_record_has_so_much_overhead() {
+    let record = |proof, value| {
+        let kind = RecordKind(u8::MAX);
+        let record = Record { key: KEY, seq: u64::MAX, ttl_ms: u32::MAX, kind, flags: u8::MAX, proof, value };
+        let mut out = BytesMut::new();
+        encode_record(&record, &mut out).expect("a permitted record");
+        out.len() - value.len()
+    };
+    assert_eq!(record(&[0; PROOF_LEN], &[0; 1 << 16]), RECORD_OVERHEAD_MAX);
+    assert!(record(&[], &[]) < RECORD_OVERHEAD_MAX);
+}
+
 /// The start of a STORE body with an array of `count` elements.
 fn store(count: u32) -> Vec<u8> {
     let mut body = vec![0xdd];
@@ -46,8 +59,10 @@ fn counts_that_cannot_be_true_are_refused() {
     assert_eq!(decode_publish_reply(&body).map(|_| ()), count(1));
     let inner = [0x92, LAYOUT, 0x92, 0xdd, 0xff, 0xff, 0xff, 0xff, 0xc0];
     assert_eq!(decode_find_reply(&inner).map(|_| ()), count(0));
-    // Permitted as a number, but not in so few bytes.
-    assert_eq!(decode_store(&store(4000)), Err(BodyError::Truncated));
+    // Permitted as a number, but not in so few bytes: refused before anything is reserved.
+    assert_eq!(batch::open(&store(4000), 2, 43).err(), Some(BodyError::Truncated));
+    let answer = [0x92, LAYOUT, 0x92, 0xcd, 0x0f, 0xff];
+    assert_eq!(batch::bounded(&pack::Reader::new(&answer), 7, 1).err(), Some(BodyError::Truncated));
 }
 
 #[test]
@@ -103,6 +118,8 @@ fn numbers_outside_their_field_are_refused() {
     };
     for at in 35..39 {
         assert_eq!(negative(at), Err(BodyError::Range));
+        assert_eq!(wide(at, &[0xd0, 0xff]), Err(BodyError::Range));
+        assert_eq!(wide(at, &[0xd3, 0xff, 0, 0, 0, 0, 0, 0, 0]), Err(BodyError::Range));
     }
     assert_eq!(wide(36, &[0xcf, 0, 0, 0, 1, 0, 0, 0, 0]), Err(BodyError::Range));
     assert_eq!(wide(36, &[0xce, 0xff, 0xff, 0xff, 0xff]), Ok(1));
@@ -112,6 +129,16 @@ fn numbers_outside_their_field_are_refused() {
         assert_eq!(decode_store_reply(&[0x92, LAYOUT, status]), Err(BodyError::Range));
         assert_eq!(decode_store_reply(&[0x92, LAYOUT, 0x92, 1, status]), Err(BodyError::Range));
     }
+}
+
+#[test]
+fn a_status_may_come_in_any_width() {
+    let superseded = Ok(vec![Status::Superseded { seq: 5 }]);
+    assert_eq!(decode_store_reply(&[0x92, LAYOUT, 0x92, 2, 5]), superseded);
+    assert_eq!(decode_store_reply(&[0x92, LAYOUT, 0xdc, 0, 2, 0xd0, 2, 5]), superseded);
+    assert_eq!(decode_store_reply(&[0x92, LAYOUT, 0xdd, 0, 0, 0, 2, 0xcc, 2, 0xcd, 0, 5]), superseded);
+    assert_eq!(decode_store_reply(&[0x92, LAYOUT, 0xcd, 0, 4]), Ok(vec![Status::StorageFull]));
+    assert_eq!(decode_store_reply(&[0x92, LAYOUT, 0x93, 2, 5, 5]), Err(BodyError::Length));
 }
 
 #[test]

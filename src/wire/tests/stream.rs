@@ -100,6 +100,9 @@ fn a_frame_that_is_too_large_ends_the_stream() {
 
     let mut decoder = Decoder::new(100);
     decoder.feed(&frame(1, 1, 101));
+    decoder.set_body_max(101);
+    assert_eq!(drain(&mut decoder).len(), 1);
+    decoder.feed(&frame(1, 1, 102));
     assert!(decoder.next().is_err());
 }
 
