@@ -1,0 +1,81 @@
+//! What is typed becomes the plan that was meant.
+
+use clap::CommandFactory;
+use clap::error::ErrorKind;
+
+use super::*;
+
+fn plan(line: &str) -> anyhow::Result<Plan> {
+    let cli = Cli::try_parse_from(line.split(' '))?;
+    match cli.command {
+        Some(Command::Run(args)) => args.plan(),
+        other => panic!("not a run: {other:?}"),
+    }
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn no_command_is_the_demo() {
+    let cli = Cli::try_parse_from(["loadgen"]).expect("valid");
+    assert!(cli.command.is_none());
+    assert_eq!((cli.demo.seed, cli.demo.output.format), (42, Format::Text));
+    let cli = Cli::try_parse_from(["loadgen", "demo", "--format", "json", "--out", "x.json"]).expect("valid");
+    let Some(Command::Demo(demo)) = cli.command else { panic!("not a demo") };
+    assert_eq!((demo.output.format, demo.output.out), (Format::Json, Some("x.json".into())));
+}
+
+#[test]
+fn defaults_depend_on_the_workload() {
+    let store = plan("loadgen run store").expect("valid");
+    assert_eq!((store.nodes, store.k, store.concurrency, store.batch, store.size), (5, 4, 64, 1, 256));
+    assert_eq!((store.duration, store.ops), (Some(DEFAULT_DURATION), None));
+    assert_eq!((store.key_dist, store.ack), (KeyDist::Uniform, Acks::Quorum));
+
+    let find = plan("loadgen run find --ops 100k --rate 2.5k").expect("valid");
+    assert_eq!((find.nodes, find.concurrency, find.key_dist), (8, 256, KeyDist::Zipf(0.99)));
+    assert_eq!((find.duration, find.ops, find.rate), (None, Some(100_000), Some(2500.0)));
+
+    let many = plan("loadgen run store-many --batch 16").expect("valid");
+    assert_eq!((many.batch, many.key_dist), (16, KeyDist::Seq));
+    assert_eq!(plan("loadgen run store --transport legacy").expect("valid").concurrency, 1);
+}
+
+#[test]
+fn every_flag_reaches_the_plan() {
+    let plan = plan(
+        "loadgen run find-many --nodes 9 --k 3 --duration 1500ms --ops 7 --concurrency 5 --rate 11 --warmup 2s \
+         --size 64 --keys 2k --key-dist hotspot:0.1/0.9 --seed 1 --batch 8 --ack all --transport pooled \
+         --drain 1s --timeout 3s",
+    )
+    .expect("valid");
+    assert_eq!((plan.nodes, plan.k, plan.concurrency, plan.batch, plan.seed), (9, 3, 5, 8, 1));
+    assert_eq!((plan.ops, plan.rate, plan.size, plan.keys), (Some(7), Some(11.0), 64, 2000));
+    let ms = Duration::from_millis;
+    let times = (plan.duration, plan.warmup, plan.drain, plan.timeout);
+    assert_eq!(times, (Some(ms(1500)), ms(2000), ms(1000), ms(3000)));
+    assert_eq!((plan.key_dist, plan.ack), (KeyDist::Hotspot { keys: 0.1, ops: 0.9 }, Acks::All));
+}
+
+#[test]
+fn nonsense_is_refused() {
+    for line in [
+        "loadgen run",
+        "loadgen run put",
+        "loadgen run store --rate 0",
+        "loadgen run store --rate fast",
+        "loadgen run store --duration 5",
+        "loadgen run store --key-dist zipf",
+        "loadgen run store --transport legacy --concurrency 2",
+        "loadgen run find --transport fresh",
+        "loadgen run store --nodes 1",
+        "loadgen run store --ops 0",
+    ] {
+        assert!(plan(line).is_err(), "{line}");
+    }
+    let error = Cli::try_parse_from(["loadgen", "--help"]).expect_err("help is an early exit");
+    assert_eq!(error.kind(), ErrorKind::DisplayHelp);
+}

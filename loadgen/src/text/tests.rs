@@ -1,0 +1,48 @@
+//! What people read.
+
+use super::*;
+use crate::demo::{Arm, Total};
+use crate::plan::tests::plan;
+use crate::report::tests::sample;
+
+#[test]
+fn numbers_have_three_digits_and_a_unit() {
+    for (ns, text) in [(999, "999 ns"), (1500, "1.50 us"), (12_345_678, "12.3 ms"), (412_000_000, "412 ms")] {
+        assert_eq!(nanos(ns), text);
+    }
+    for (value, text) in [(2.439, "2.44"), (99.96, "100"), (9.999, "10.0"), (1_234_567.8, "1,234,568")] {
+        assert_eq!(digits(value), text);
+    }
+}
+
+async fn arm(name: &'static str, ops: u64) -> Arm {
+    let mut plan = plan();
+    plan.ops = Some(ops);
+    Arm { name, report: sample(&plan).await }
+}
+
+#[tokio::test]
+async fn the_table_hides_what_it_cannot_know() {
+    let arms = vec![arm("legacy", 6).await, arm("fresh", 500).await, arm("pooled", 2000).await];
+    let demo =
+        Demo { schema_version: 1, kind: "loadgen.demo", complete: true, arms, audit: Total::default() };
+    let text = super::demo(&demo);
+    let dashes = |name: &str| {
+        let row = text.lines().find(|line| line.trim_start().starts_with(name)).expect("a row");
+        row.split_whitespace().filter(|word| *word == "-").count()
+    };
+    assert_eq!((dashes("legacy"), dashes("fresh"), dashes("pooled")), (2, 1, 0), "{text}");
+    assert!(text.contains("the fire-and-forget baseline (legacy)"), "{text}");
+    assert!(text.contains("10 of 500 failed: 10 backpressure (queue full)"), "{text}");
+    assert!(!text.contains("PARTIAL"));
+}
+
+#[tokio::test]
+async fn a_summary_says_what_it_is() {
+    let mut report = arm("x", 2000).await.report;
+    let text = run(&report);
+    assert!(text.contains("not comparable with an open loop"), "{text}");
+    assert!(text.contains("1536 acknowledged records, 4608 replicas asked, 0 missing"), "{text}");
+    report.complete = false;
+    assert!(run(&report).contains("PARTIAL"));
+}

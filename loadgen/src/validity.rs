@@ -1,0 +1,156 @@
+//! Whether a measurement deserves trust, judged by the measurement itself.
+
+use serde::Serialize;
+
+use crate::drive::Phase;
+use crate::hist;
+use crate::stats::Throughput;
+
+/// The least achieved share of a target rate.
+const TARGET_RATIO: f64 = 0.98;
+/// The largest p99 of waiting, as a share of the median service time...
+const WAIT_SHARE: f64 = 1.0;
+/// ... or this, for operations that are faster than an operating system wakes a thread.
+const WAIT_NS: f64 = 1e6;
+/// The largest standard error of the throughput, as a share of it.
+const STEADY: f64 = 0.1;
+/// Successes in an interval below which its rate is chance.
+const STEADY_OPS: u64 = 20;
+/// Intervals below which their spread says nothing.
+const STEADY_INTERVALS: usize = 4;
+
+/// The verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct Validity {
+    pub ok: bool,
+    pub checks: Vec<Check>,
+    /// What a reader should know, and no reason to distrust.
+    pub notes: Vec<String>,
+}
+
+/// One condition: the value is at least `min` and at most `max`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub value: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    pub pass: bool,
+}
+
+impl Check {
+    fn at_least(name: &'static str, value: f64, min: f64) -> Self {
+        Self { name, value, min: Some(min), max: None, pass: value >= min }
+    }
+
+    fn at_most(name: &'static str, value: f64, max: f64) -> Self {
+        Self { name, value, min: None, max: Some(max), pass: value <= max }
+    }
+}
+
+impl Validity {
+    /// Judges a phase that ran in the same process as its target.
+    pub fn of(phase: &Phase, throughput: &Throughput) -> Self {
+        let mut checks = vec![
+            Check::at_most("udp_rcvbuf_errors", phase.udp_rcvbuf_errors as f64, 0.0),
+            Check::at_most("dropped", phase.dropped as f64, 0.0),
+        ];
+        if let Some(ratio) = throughput.target_ratio {
+            checks.push(Check::at_least("target_ratio", ratio, TARGET_RATIO));
+        }
+        let ok = &phase.tally.ok;
+        if let (Some(wait), Some(service)) = (&ok.wait, &ok.service)
+            && let (Some(wait), Some(service)) = (hist::quantile(wait, 0.99), hist::quantile(service, 0.5))
+        {
+            let limit = (service as f64 * WAIT_SHARE).max(WAIT_NS);
+            checks.push(Check::at_most("wait_p99_ns", wait as f64, limit));
+        }
+        let busy = phase.intervals.iter().filter(|interval| interval.ok >= STEADY_OPS).count();
+        if let Some(error) = throughput.std_err
+            && busy >= STEADY_INTERVALS
+        {
+            checks.push(Check::at_most("throughput_error_share", error / throughput.ops_per_s, STEADY));
+        }
+        if cfg!(debug_assertions) {
+            checks.push(Check::at_least("release_build", 0.0, 1.0));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let notes = vec![format!("nodes and loadgen share {cores} cores: compare arms, not absolutes")];
+        Self { ok: checks.iter().all(|check| check.pass), checks, notes }
+    }
+
+    /// The checks that failed, for a reader.
+    pub fn complaints(&self) -> Vec<String> {
+        let complaint = |check: &Check| match (check.min, check.max) {
+            (Some(min), _) => format!("{} is {:.3}, less than {min}", check.name, check.value),
+            (_, max) => {
+                format!("{} is {:.3}, more than {}", check.name, check.value, max.unwrap_or_default())
+            }
+        };
+        self.checks.iter().filter(|check| !check.pass).map(complaint).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::tests::plan;
+    use crate::record::{Interval, Tally};
+
+    fn phase() -> Phase {
+        let mut tally = Tally::default();
+        for (hist, ns) in [(&mut tally.ok.service, 500_000), (&mut tally.ok.wait, 60_000)] {
+            let hist = hist.get_or_insert_with(hist::empty);
+            hist.saturating_record_n(ns, 1000);
+        }
+        (tally.started, tally.succeeded) = (1000, 1000);
+        Phase {
+            tally,
+            intervals: (0..10).map(|_| Interval { ok: 100, ..Interval::default() }).collect(),
+            interval: Duration::from_secs(1),
+            moments: Vec::new(),
+            intended: 1000,
+            dropped: 0,
+            elapsed: Duration::from_secs(10),
+            cpu: Duration::from_secs(1),
+            rss_peak: 0,
+            handshakes: 0,
+            udp_rcvbuf_errors: 0,
+            signal: None,
+        }
+    }
+
+    /// The failed checks, apart from the build's.
+    fn failed(spoil: impl FnOnce(&mut Phase)) -> Vec<&'static str> {
+        let mut plan = plan();
+        plan.rate = Some(100.0);
+        let mut phase = phase();
+        spoil(&mut phase);
+        let validity = Validity::of(&phase, &Throughput::of(&plan, &phase));
+        assert_eq!(validity.ok, validity.complaints().is_empty());
+        let failed = validity.checks.iter().filter(|check| !check.pass).map(|check| check.name);
+        failed.filter(|name| *name != "release_build").collect()
+    }
+
+    #[test]
+    fn each_defect_is_named() {
+        assert_eq!(failed(|_| {}), Vec::<&str>::new());
+        assert_eq!(failed(|phase| phase.udp_rcvbuf_errors = 1), ["udp_rcvbuf_errors"]);
+        assert_eq!(failed(|phase| phase.dropped = 1), ["dropped"]);
+        assert_eq!(failed(|phase| phase.tally.succeeded = 970), ["target_ratio"]);
+        let late = |phase: &mut Phase| {
+            phase.tally.ok.wait.as_mut().expect("filled").saturating_record_n(50_000_000, 100);
+        };
+        assert_eq!(failed(late), ["wait_p99_ns"]);
+        let unsteady = |phase: &mut Phase| {
+            for (i, interval) in phase.intervals.iter_mut().enumerate() {
+                interval.ok = if i < 5 { 20 } else { 180 };
+            }
+        };
+        assert_eq!(failed(unsteady), ["throughput_error_share"]);
+    }
+}
