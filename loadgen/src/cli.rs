@@ -177,7 +177,7 @@ impl RunArgs {
             label: "run".to_owned(),
             workload,
             transport: self.transport,
-            nodes: self.nodes.unwrap_or(if workload.reads() { 8 } else { 5 }),
+            nodes: self.nodes.unwrap_or_else(|| if workload.reads() { 8 } else { 5 }),
             k: self.k,
             duration: self.duration.or_else(|| self.ops.is_none().then_some(DEFAULT_DURATION)),
             ops: self.ops,

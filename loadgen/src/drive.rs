@@ -111,11 +111,12 @@ pub async fn drive(
     }
     ended.rest(&mut workers).await?;
 
-    let after = Meter::read(target);
+    // The CPU time of a thread that has ended is in no listing: the pacer brings its own.
     let paced = match pacer {
         Some(pacer) => pacer.join().map_err(|_| anyhow::anyhow!("the pacer panicked"))?,
         None => Paced { intended: ended.tally.started, ..Paced::default() },
     };
+    let after = Meter::read(target);
     let (moments, rss_peak) = monitor.finish();
     let intervals = shared.timeline.take();
     ended.tally.add_lead(&intervals, plan.is_open());

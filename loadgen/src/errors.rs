@@ -91,6 +91,7 @@ impl Failures {
         }
     }
 
+    #[cfg(test)]
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }

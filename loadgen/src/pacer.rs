@@ -78,8 +78,11 @@ impl Pacer {
         for n in 0..orders.count {
             let at = orders.start + orders.schedule.due(n);
             while now < at && !self.board.is_stopped() {
-                thread::sleep((at - now).min(LOOK_UP));
+                // The last reading is as old as the operations handed out since.
                 now = Instant::now();
+                if now < at {
+                    thread::sleep((at - now).min(LOOK_UP));
+                }
             }
             if self.board.is_stopped() {
                 return paced;

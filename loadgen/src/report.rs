@@ -49,6 +49,7 @@ pub struct Report {
 pub struct Tool {
     pub version: &'static str,
     pub git: Option<&'static str>,
+    pub rustc: Option<&'static str>,
     pub profile: &'static str,
 }
 
@@ -56,7 +57,8 @@ impl Tool {
     pub const fn this() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            git: option_env!("LOADGEN_GIT_REVISION"),
+            git: option_env!("LOADGEN_GIT"),
+            rustc: option_env!("LOADGEN_RUSTC"),
             profile: if cfg!(debug_assertions) { "debug" } else { "release" },
         }
     }
@@ -188,6 +190,11 @@ pub struct IntervalRow {
 pub struct TransportRow {
     pub handshakes: u64,
     pub handshakes_per_op: f64,
+    pub udp_datagrams_tx: Option<u64>,
+    pub udp_ios_tx: Option<u64>,
+    pub lost_packets: Option<u64>,
+    pub rtt_ns_p50: Option<u64>,
+    pub mtu: Option<u64>,
     pub udp_rcvbuf_errors: u64,
 }
 
@@ -255,6 +262,11 @@ impl Report {
             transport: TransportRow {
                 handshakes: phase.handshakes,
                 handshakes_per_op: per_op(phase.handshakes as f64),
+                udp_datagrams_tx: None,
+                udp_ios_tx: None,
+                lost_packets: None,
+                rtt_ns_p50: None,
+                mtu: None,
                 udp_rcvbuf_errors: phase.udp_rcvbuf_errors,
             },
             resources: Resources {
@@ -264,7 +276,7 @@ impl Report {
             },
             slo: Vec::new(),
             audit,
-            validity: Validity::of(phase, &throughput),
+            validity: Validity::of(phase, &throughput, host),
             throughput,
         }
     }

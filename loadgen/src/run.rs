@@ -25,9 +25,11 @@ pub struct Done {
     pub signal: Option<Signal>,
 }
 
-/// Runs `plan` on a mesh of its own.
+/// Runs `plan` on a mesh of its own. Says on stderr when the mesh is there: from then on a signal yields
+/// partial results.
 pub async fn run(plan: &Plan, host: &Host, stop: &mut Stop) -> Result<Done> {
     let mesh = Mesh::start(plan.nodes, plan.k, plan.seed).await?;
+    eprintln!("loadgen: {} on a mesh of {} nodes, seed {}", plan.workload.name(), plan.nodes, plan.seed);
     let done = measure(&mesh.target(plan), plan, host, "measure", stop).await;
     mesh.shutdown().await;
     done

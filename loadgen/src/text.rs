@@ -74,7 +74,7 @@ pub fn demo(demo: &Demo) -> String {
     for arm in &demo.arms {
         let _ = writeln!(out, "{}", row(&format!("{:<12}{}", arm.name, arm.about()), &arm.report));
     }
-    out.push('\n');
+    out.push_str("  closed loops: service time; pooled-open: response time, from the scheduled start\n\n");
     for arm in &demo.arms {
         if let Some(line) = steady(arm.name, &arm.report) {
             let _ = writeln!(out, "  {line}");

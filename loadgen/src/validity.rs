@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::drive::Phase;
 use crate::hist;
+use crate::host::Host;
 use crate::stats::Throughput;
 
 /// The least achieved share of a target rate.
@@ -18,6 +19,9 @@ const STEADY: f64 = 0.1;
 const STEADY_OPS: u64 = 20;
 /// Intervals below which their spread says nothing.
 const STEADY_INTERVALS: usize = 4;
+
+/// The receive buffer with which bursts of handshakes survive.
+const RMEM: u64 = 1 << 20;
 
 /// The verdict.
 #[derive(Clone, Debug, Serialize)]
@@ -52,7 +56,7 @@ impl Check {
 
 impl Validity {
     /// Judges a phase that ran in the same process as its target.
-    pub fn of(phase: &Phase, throughput: &Throughput) -> Self {
+    pub fn of(phase: &Phase, throughput: &Throughput, host: &Host) -> Self {
         let mut checks = vec![
             Check::at_most("udp_rcvbuf_errors", phase.udp_rcvbuf_errors as f64, 0.0),
             Check::at_most("dropped", phase.dropped as f64, 0.0),
@@ -76,8 +80,14 @@ impl Validity {
         if cfg!(debug_assertions) {
             checks.push(Check::at_least("release_build", 0.0, 1.0));
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let notes = vec![format!("nodes and loadgen share {cores} cores: compare arms, not absolutes")];
+        let mut notes =
+            vec![format!("nodes and loadgen share {} cores: compare arms, not absolutes", host.cores)];
+        if host.rmem_max < RMEM {
+            notes.push(format!(
+                "the kernel grants sockets {} KiB: raise net.core.rmem_max",
+                host.rmem_max >> 10
+            ));
+        }
         Self { ok: checks.iter().all(|check| check.pass), checks, notes }
     }
 
@@ -130,7 +140,7 @@ mod tests {
         plan.rate = Some(100.0);
         let mut phase = phase();
         spoil(&mut phase);
-        let validity = Validity::of(&phase, &Throughput::of(&plan, &phase));
+        let validity = Validity::of(&phase, &Throughput::of(&plan, &phase), &Host::read());
         assert_eq!(validity.ok, validity.complaints().is_empty());
         let failed = validity.checks.iter().filter(|check| !check.pass).map(|check| check.name);
         failed.filter(|name| *name != "release_build").collect()

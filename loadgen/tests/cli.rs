@@ -1,0 +1,112 @@
+//! The program as its callers see it: output, files, exit codes, signals.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn loadgen(args: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.args(args.split(' ')).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn output(args: &str) -> Output {
+    loadgen(args).output().expect("the program runs")
+}
+
+fn json(output: &Output) -> Value {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"))
+}
+
+/// The first line of a stream of a child.
+fn line(stream: impl Read) -> String {
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("readable");
+    line
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+#[test]
+fn a_run_reports_what_it_did() {
+    let output = output("run store --ops 2000 --warmup 0s --concurrency 16 --format json");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let report = json(&output);
+    assert_eq!(report["kind"], "loadgen.report");
+    assert_eq!((&report["totals"]["intended"], &report["totals"]["ok"]), (&2000.into(), &2000.into()));
+    assert_eq!(report["latency_ns"]["store"]["ok"]["service"]["count"], 2000);
+    let audit = &report["audit"];
+    assert!(audit["sampled"].as_u64() >= Some(1000) && audit["missing"] == 0, "{audit}");
+}
+
+#[test]
+fn every_workload_runs() {
+    for args in [
+        "run store --ops 50 --rate 500",
+        "run store-many --ops 20 --batch 16",
+        "run find --ops 200 --keys 100",
+        "run find-many --ops 20 --batch 8 --keys 100",
+        "run connect --ops 8 --concurrency 2",
+        "run store --ops 8 --transport fresh",
+        "run store --ops 1 --transport legacy",
+    ] {
+        let output = output(&format!("{args} --warmup 0s --format json"));
+        assert_eq!(output.status.code(), Some(0), "{args}: {output:?}");
+        let report = json(&output);
+        assert_eq!(report["totals"]["ok"], report["totals"]["intended"], "{args}");
+        assert_eq!(report["totals"]["errors"], serde_json::json!({}), "{args}");
+    }
+}
+
+#[test]
+fn a_lost_record_is_reported_and_fails() {
+    let output = output("run store --ops 100 --warmup 0s --plant-loss 2 --format json");
+    assert_eq!(output.status.code(), Some(1));
+    let audit = &json(&output)["audit"];
+    assert_eq!((&audit["missing"], &audit["losses"][0]["reason"]), (&2.into(), &"absent".into()));
+}
+
+#[test]
+fn nonsense_is_a_usage_error() {
+    for args in ["run", "run store --rate x", "run find --transport fresh", "run store --nodes 1"] {
+        let output = output(args);
+        assert_eq!(output.status.code(), Some(2), "{args}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty(), "{args}");
+    }
+}
+
+#[test]
+fn a_signal_yields_partial_results() {
+    for (name, code) in [("-INT", 130), ("-TERM", 143)] {
+        let args = "run store --duration 1h --rate 200 --warmup 0s --format json";
+        let mut child = loadgen(args).spawn().expect("the program runs");
+        assert!(line(child.stderr.as_mut().expect("piped")).contains("mesh of 5 nodes"));
+        signal(&child, name);
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(output.status.code(), Some(code));
+        let report = json(&output);
+        assert_eq!(report["complete"], false);
+        assert!(report["totals"]["intended"].as_u64() < Some(200 * 3600));
+    }
+}
+
+#[test]
+fn a_node_lives_as_long_as_its_parent() {
+    let mut child = loadgen("node --seed 7").stdin(Stdio::piped()).spawn().expect("the program runs");
+    let ready: Value = serde_json::from_str(&line(child.stdout.as_mut().expect("piped"))).expect("JSON");
+    assert_eq!(ready["kind"], "loadgen.node");
+    assert_eq!(ready["id"].as_str().map(str::len), Some(64));
+    assert!(ready["addr"].as_str().is_some_and(|addr| addr.starts_with("127.0.0.1:")));
+    drop(child.stdin.take());
+    assert!(child.wait().expect("it ends").success());
+
+    let mut child = loadgen("node").stdin(Stdio::piped()).spawn().expect("the program runs");
+    line(child.stdout.as_mut().expect("piped"));
+    signal(&child, "-TERM");
+    assert!(child.wait().expect("it ends").success());
+}
