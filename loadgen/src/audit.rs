@@ -146,10 +146,6 @@ pub struct Loss {
 }
 
 impl Findings {
-    pub const fn is_clean(&self) -> bool {
-        self.missing == 0
-    }
-
     fn merge(&mut self, other: Self) {
         self.asked += other.asked;
         self.missing += other.missing;

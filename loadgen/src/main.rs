@@ -90,7 +90,7 @@ async fn demo(args: &DemoArgs, stop: &mut Stop) -> Result<u8> {
         eprintln!("  report: {}", path.display());
     }
     let valid = demo.arms.iter().all(|arm| arm.report.validity.ok);
-    Ok(code(signal, demo.audit.missing == 0, valid, &args.output))
+    Ok(code(signal, demo.audit.missing, valid, &args.output))
 }
 
 async fn run(args: &RunArgs, stop: &mut Stop) -> Result<u8> {
@@ -115,13 +115,13 @@ async fn run(args: &RunArgs, stop: &mut Stop) -> Result<u8> {
         eprintln!("loadgen: no operation succeeded");
         return Ok(FAILED);
     }
-    Ok(code(done.signal, report.is_clean(), report.validity.ok, &args.output))
+    Ok(code(done.signal, report.missing(), report.validity.ok, &args.output))
 }
 
 /// The exit code: a broken promise outranks a signal, which outranks a doubtful measurement.
-fn code(signal: Option<Signal>, clean: bool, valid: bool, output: &Output) -> u8 {
+fn code(signal: Option<Signal>, missing: u64, valid: bool, output: &Output) -> u8 {
     match signal {
-        _ if !clean => FAILED,
+        _ if missing > 0 => FAILED,
         Some(signal) => signal.exit_code(),
         None if !valid && output.strict => INVALID,
         None => 0,

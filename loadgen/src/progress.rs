@@ -3,7 +3,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub struct Moment {
 
 /// A running observer.
 pub struct Monitor {
-    done: Sender<()>,
+    done: SyncSender<()>,
     thread: JoinHandle<(Vec<Moment>, u64)>,
 }
 
@@ -37,7 +37,7 @@ impl Monitor {
         duration: Option<Duration>,
         shared: &Arc<Shared>,
     ) -> std::io::Result<Self> {
-        let (done, ended) = mpsc::channel();
+        let (done, ended) = mpsc::sync_channel(1);
         let shared = shared.clone();
         let watch = move || {
             let tty = std::io::stderr().is_terminal();
@@ -85,7 +85,7 @@ fn show(
     failed: u64,
     shared: &Shared,
 ) {
-    let of = duration.map(|duration| format!("/{:.0}", duration.as_secs_f64())).unwrap_or_default();
+    let of = duration.map(|duration| format!("/{:.1}", duration.as_secs_f64())).unwrap_or_default();
     let cpu = 100.0 * now.cpu.saturating_sub(last.cpu).as_secs_f64() / (now.at - last.at).as_secs_f64();
     let quantiles = |hist: &hist::Hist| {
         let shown = |q| hist::quantile(hist, q).map_or_else(|| "-".to_owned(), nanos);
@@ -93,7 +93,7 @@ fn show(
     };
     let quantiles = shared.timeline.peek(|interval| interval.lead.as_ref().map(quantiles)).flatten();
     say(&format!(
-        "\r\x1b[2K{title} {:.0}{of} s  {rate:.0} op/s  {}err {failed}  in flight {}  cpu {cpu:.0} %",
+        "\r\x1b[2K{title} {:.1}{of} s  {rate:.0} op/s  {}err {failed}  in flight {}  cpu {cpu:.0} %",
         now.at.as_secs_f64(),
         quantiles.unwrap_or_default(),
         now.in_flight,

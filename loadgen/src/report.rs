@@ -4,7 +4,7 @@
 //! `_bytes`, wall-clock spans `_s`. `null` means unknown or without meaning for this run.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -13,10 +13,13 @@ use crate::drive::Phase;
 use crate::hist::{self, Hist};
 use crate::host::Host;
 use crate::plan::Plan;
-use crate::progress::Moment;
 use crate::record::Series;
 use crate::stats::Throughput;
 use crate::validity::Validity;
+
+mod intervals;
+#[cfg(test)]
+pub mod tests;
 
 /// The version of the format; readers refuse one that they do not know.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -258,7 +261,7 @@ impl Report {
             },
             latency_ns: BTreeMap::from([(plan.workload.key(), outcomes)]),
             error_samples: tally.failures.samples().iter().map(sample).collect(),
-            intervals: intervals(plan, phase),
+            intervals: intervals::rows(plan, phase),
             transport: TransportRow {
                 handshakes: phase.handshakes,
                 handshakes_per_op: per_op(phase.handshakes as f64),
@@ -296,8 +299,9 @@ impl Report {
         self.totals.errors.values().sum()
     }
 
-    pub fn is_clean(&self) -> bool {
-        self.audit.as_ref().is_none_or(Findings::is_clean)
+    /// Acknowledged records that a replica does not hold.
+    pub fn missing(&self) -> u64 {
+        self.audit.as_ref().map_or(0, |audit| audit.missing)
     }
 }
 
@@ -374,39 +378,3 @@ impl Latency {
         }
     }
 }
-
-fn intervals(plan: &Plan, phase: &Phase) -> Vec<IntervalRow> {
-    let schedule = plan.rate.map(crate::schedule::Schedule::constant);
-    let name = format!("{}.{}", plan.workload.key(), plan.lead());
-    let row = |(i, interval): (usize, &crate::record::Interval)| {
-        let from = phase.interval * i as u32;
-        let to = (from + phase.interval).min(phase.elapsed.max(from));
-        let due = |at| schedule.map(|schedule| schedule.count(at).min(phase.intended));
-        IntervalRow {
-            t_s: from.as_secs_f64(),
-            dur_s: (to - from).as_secs_f64(),
-            intended: due(to).zip(due(from)).map(|(to, from)| to - from),
-            ok: interval.ok,
-            errors: interval.errors,
-            in_flight: near(&phase.moments, to).map(|moment| moment.in_flight),
-            cpu_self_pct: cpu_pct(&phase.moments, from, to),
-            cpu_target_pct: None,
-            hdr: interval.lead.iter().map(|hist| (name.clone(), hist::encode(hist))).collect(),
-        }
-    };
-    phase.intervals.iter().enumerate().map(row).collect()
-}
-
-/// The look nearest to an instant.
-fn near(moments: &[Moment], at: Duration) -> Option<&Moment> {
-    moments.iter().min_by_key(|moment| moment.at.abs_diff(at))
-}
-
-fn cpu_pct(moments: &[Moment], from: Duration, to: Duration) -> Option<f64> {
-    let (from, to) = (near(moments, from)?, near(moments, to)?);
-    let span = to.at.checked_sub(from.at).filter(|span| !span.is_zero())?;
-    Some(100.0 * to.cpu.saturating_sub(from.cpu).as_secs_f64() / span.as_secs_f64())
-}
-
-#[cfg(test)]
-pub mod tests;

@@ -93,10 +93,11 @@ impl Validity {
 
     /// The checks that failed, for a reader.
     pub fn complaints(&self) -> Vec<String> {
-        let complaint = |check: &Check| match (check.min, check.max) {
-            (Some(min), _) => format!("{} is {:.3}, less than {min}", check.name, check.value),
-            (_, max) => {
-                format!("{} is {:.3}, more than {}", check.name, check.value, max.unwrap_or_default())
+        let complaint = |check: &Check| {
+            let value = (check.value * 1000.0).round() / 1000.0;
+            match (check.min, check.max) {
+                (Some(min), _) => format!("{} is {value}, less than {min}", check.name),
+                (None, max) => format!("{} is {value}, more than {}", check.name, max.unwrap_or_default()),
             }
         };
         self.checks.iter().filter(|check| !check.pass).map(complaint).collect()

@@ -1,6 +1,7 @@
 //! Reports keep to the published schema.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
