@@ -5,7 +5,11 @@
 //! Beside each rate stands the CPU time of a unit, both sides together: it barely moves when the
 //! machine is busy with something else, and the rate does.
 
-#![allow(clippy::print_stdout)]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a bench prints, reads the clock and starts tasks"
+)]
 
 mod raw;
 

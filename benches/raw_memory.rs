@@ -2,7 +2,11 @@
 //!
 //! `cargo bench --bench raw_memory -- [few] [many] [streams by the hub] [streams by the peer] [stream limit]`
 
-#![allow(clippy::print_stdout)]
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a bench prints, reads the clock and starts tasks"
+)]
 
 mod raw;
 

@@ -35,6 +35,6 @@ pub use pool::{
 };
 pub use service::dht::{FindError, QueryError, Receipt, Record, StoreError};
 pub use transport::{
-    Admit, AttemptError, BindError, CloseCode, Lost, PublicCertificate, Refusal, Side, TransportConfig,
-    TransportConfigError, Trust,
+    Admit, AttemptError, BindError, CloseCode, ExpectError, Lost, PemError, PublicCertificate, Refusal, Side,
+    SocketError, TlsError, TransportConfig, TransportConfigError, Trust, certificates_from_pem,
 };

@@ -239,6 +239,8 @@ impl fmt::Debug for PublicationLog {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "tests read the clock")]
+
     use super::*;
 
     const WIDE: LogLimits = LogLimits { records: 100, bytes: 1_000 };

@@ -16,7 +16,7 @@ use crate::runtime;
 use crate::transport::Trust;
 use crate::transport::fault::Faults;
 
-pub use crate::transport::fault::Link;
+pub use crate::transport::fault::{Link, Tally};
 pub use crate::transport::tls::RealmCa;
 
 /// Describes a mesh; [`spawn`](Self::spawn) starts it.
@@ -148,6 +148,47 @@ impl LocalMesh {
     /// When the mesh was made without faults.
     pub fn set_link(&self, from: usize, to: usize, link: Link) {
         self.faults(from).set_link(self.seats[to].addr, link);
+    }
+
+    /// Everything that `from` sends to nodes without a link of their own takes `link` from now on.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn set_links(&self, from: usize, link: Link) {
+        self.faults(from).set_default_link(link);
+    }
+
+    /// Ends the silence of node `i` that [`kill`](Self::kill) began: it was only paused.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn resume(&self, i: usize) {
+        self.faults(i).unsilence();
+    }
+
+    /// Whether node `i` was killed and neither resumed nor restarted.
+    pub fn is_killed(&self, i: usize) -> bool {
+        self.seats[i].faults.as_ref().is_some_and(Faults::is_silent)
+    }
+
+    /// Ends every fault of what node `i` sends and receives.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn clear_faults(&self, i: usize) {
+        self.faults(i).clear();
+    }
+
+    /// What the faults of node `i` have done to its datagrams.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub fn tally(&self, i: usize) -> Tally {
+        self.faults(i).tally()
     }
 
     fn faults(&self, i: usize) -> &Faults {

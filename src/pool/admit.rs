@@ -69,6 +69,7 @@ impl Inner {
                 Admitted::Refused(code) => return Err(code),
                 Admitted::Full => {
                     if tokio::time::timeout_at(until.into(), room).await.is_err() {
+                        self.lock().policy.turned_away();
                         return Err(CloseCode::Full);
                     }
                 }
@@ -136,6 +137,7 @@ impl Inner {
         let mut state = self.lock();
         if state.live.remove(&peer.conn).is_some() {
             state.past += traffic;
+            state.past_messages += peer.messages();
             state.policy.closed(runtime::now(), peer.conn, reason);
         }
         drop(state);

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::net::lookup_host;
@@ -80,8 +81,11 @@ pub(super) fn start(
         let outcome = dialer.dial(peer, seq, addresses).await;
         let mut state = dialer.lock();
         state.dials.remove(&peer);
-        if let Err(error) = &outcome {
-            state.policy.dial_failed(runtime::now(), peer, error.failure());
+        match &outcome {
+            // What a shutdown cuts short is no fault of the peer.
+            Err(_) if dialer.closing.load(Ordering::Acquire) => state.policy.dial_aborted(peer),
+            Err(error) => state.policy.dial_failed(runtime::now(), peer, error.failure()),
+            Ok(_) => {}
         }
         drop(state);
         if outcome.as_ref().is_err_and(|error| *error != DialError::Duplicate) {

@@ -39,8 +39,6 @@ pub(crate) enum Violation {
     Malformed,
     #[error("a frame came where its kind is not allowed")]
     Misplaced,
-    #[error("streams were opened too fast")]
-    Excess,
 }
 
 /// Which part of an operation a request was for.

@@ -84,7 +84,7 @@ fn settle_all(peer: &Peer, class: Class, decoder: &mut Decoder) -> bool {
         match decoder.next() {
             Ok(Some(frame)) => {
                 match peer.outbox(class).reply(frame.header.kind, frame.header.id, frame.body, now) {
-                    Ok(Replied::Settled) => peer.timeouts.store(0, Ordering::Relaxed),
+                    Ok(Replied::Settled) => peer.answered.store(true, Ordering::Relaxed),
                     Ok(Replied::Late) => {
                         peer.late.fetch_add(1, Ordering::Relaxed);
                     }

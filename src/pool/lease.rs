@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::peer::Peer;
+use super::policy::types::ConnId;
 
 /// A use of a pooled connection; dropping it gives the use back.
 #[derive(Debug)]
 pub(crate) struct Lease {
     peer: Arc<Peer>,
+    conn: ConnId,
     pool: Arc<Inner>,
 }
 
 impl Lease {
-    pub(super) fn new(peer: Arc<Peer>, pool: Arc<Inner>) -> Self {
-        Self { peer, pool }
+    pub(super) fn new(peer: Arc<Peer>, conn: ConnId, pool: Arc<Inner>) -> Self {
+        Self { peer, conn, pool }
     }
 
     /// The connection, which may be lost at any time.
@@ -34,6 +36,6 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.release(self.peer.conn);
+        self.pool.release(self.conn);
     }
 }

@@ -84,6 +84,8 @@ struct State {
     next_conn: u64,
     /// What ended connections have moved.
     past: Traffic,
+    /// The request frames that were sent on them.
+    past_messages: u64,
     /// How the last inbound attempts failed, oldest first.
     refusals: VecDeque<Lost>,
 }
@@ -171,6 +173,7 @@ impl Pool {
                 live: BTreeMap::new(),
                 next_conn: 0,
                 past: Traffic::default(),
+                past_messages: 0,
                 refusals: VecDeque::new(),
             }),
             room: Notify::new(),
@@ -235,7 +238,7 @@ impl Pool {
 
     fn poll(&self, state: &mut State, now: Instant, peer: &NodeId) -> Step {
         match state.policy.acquire(now, *peer) {
-            Acquire::Ready { handle, .. } => Step::Ready(Lease::new(handle, Arc::clone(&self.inner))),
+            Acquire::Ready { id, handle } => Step::Ready(Lease::new(handle, id, Arc::clone(&self.inner))),
             Acquire::Dialing => match state.dials.get(peer) {
                 Some(dial) => Step::Dialing(dial.clone()),
                 None => Step::Full,
@@ -279,7 +282,9 @@ impl Pool {
     }
 
     pub(crate) fn stats(&self) -> PoolStats {
-        self.inner.lock().policy.stats()
+        let state = self.inner.lock();
+        let messages = state.live.values().map(|peer| peer.messages()).sum::<u64>();
+        PoolStats { messages: state.past_messages + messages, ..state.policy.stats() }
     }
 
     pub(crate) fn explain(&self, peer: &NodeId) -> Explain {
@@ -351,8 +356,11 @@ impl Inner {
     fn release(self: &Arc<Self>, conn: ConnId) {
         let released = self.lock().policy.release(runtime::now(), conn);
         match released {
+            Release::Done => {}
             // A drain watches the connection itself: nothing is left to be done at the last release.
-            Release::Done | Release::Drained { .. } => {}
+            Release::Drained { id, handle } => {
+                tracing::trace!(peer = %format_args!("{:.8}", handle.id), conn = id.0, "last lease released");
+            }
             Release::Evict(retire) => self.retire(Some(retire)),
         }
         self.room.notify_waiters();
@@ -361,8 +369,14 @@ impl Inner {
     /// Drains the connections that the policy has retired.
     fn retire(&self, retired: impl IntoIterator<Item = Retire<Arc<Peer>>>) {
         for retire in retired {
-            let code = admit::close_code(retire.reason);
-            retire.handle.drain(code, upkeep::DRAIN);
+            let Retire { peer, id, handle, reason, leases } = retire;
+            tracing::debug!(peer = %format_args!("{peer:.8}"), conn = id.0, %reason, leases, "retired");
+            let code = admit::close_code(reason);
+            match reason {
+                // The process at the other end is gone: nobody is left to finish anything.
+                CloseReason::Superseded => handle.connection.close(code),
+                _ => handle.drain(code, upkeep::DRAIN),
+            }
         }
     }
 

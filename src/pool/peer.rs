@@ -25,15 +25,15 @@ use crate::wire::{Class, GoAway};
 /// How long a peer may leave every request on a lane unanswered before its connection is closed.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// How long a lane may be silent while requests wait before its peer counts as stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
+
 /// A Ready connection to a peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) id: NodeId,
     pub(super) conn: ConnId,
     pub(crate) connection: Connection,
-    pub(crate) dialer: Side,
-    pub(crate) dial: u64,
-    pub(crate) boot: u64,
     pub(super) outboxes: [Outbox; Class::LANES],
     /// Frames over the lane limit that may be in flight to the peer.
     pub(super) singles: Semaphore,
@@ -44,10 +44,8 @@ pub(crate) struct Peer {
     pub(super) ending: Ending,
     /// An application frame has passed since this was last asked.
     pub(super) used: AtomicBool,
-    /// Requests in a row that the peer left unanswered.
-    pub(super) timeouts: AtomicU32,
-    /// The policy was told that the peer is suspect.
-    pub(super) suspected: AtomicBool,
+    /// A request was answered since this was last asked.
+    pub(super) answered: AtomicBool,
     /// Replies that came after their requester had given up.
     pub(super) late: AtomicU64,
 }
@@ -86,9 +84,6 @@ impl Peer {
             id: intro.peer,
             conn,
             connection: intro.connection.clone(),
-            dialer: intro.dialer,
-            dial: intro.dial,
-            boot: intro.hello.boot,
             outboxes: [
                 outbox(Class::Control),
                 outbox(Class::Request),
@@ -101,8 +96,7 @@ impl Peer {
             pool: Arc::downgrade(pool),
             ending,
             used: AtomicBool::new(true),
-            timeouts: AtomicU32::new(0),
-            suspected: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
             late: AtomicU64::new(0),
         }
     }
@@ -170,21 +164,24 @@ impl Peer {
 
     /// Tells requesters whose deadline has passed; closes a connection on which nothing moves.
     ///
-    /// Returns how many were told.
-    pub(super) fn expire(&self, now: Instant) -> usize {
+    /// Returns how many were told, and whether requests wait on a lane that has lately been silent.
+    pub(super) fn expire(&self, now: Instant) -> (usize, bool) {
         let mut expired = 0;
+        let mut stalled = false;
         for outbox in &self.outboxes {
             let (late, silence) = outbox.expire(now);
             expired += late;
+            stalled |= silence.is_some_and(|silence| silence > STALLED_AFTER);
             if silence.is_some_and(|silence| silence > SILENCE_MAX) {
                 self.connection.close(CloseCode::Unresponsive);
             }
         }
-        if expired > 0 {
-            let more = u32::try_from(expired).unwrap_or(u32::MAX);
-            self.timeouts.fetch_add(more, Ordering::Relaxed);
-        }
-        expired
+        (expired, stalled)
+    }
+
+    /// Request frames sent on this connection so far.
+    pub(super) fn messages(&self) -> u64 {
+        self.outboxes.iter().map(Outbox::messages).sum()
     }
 
     /// Says GOAWAY and lets the connection end when both sides are done, after `patience` at the latest.
@@ -247,10 +244,6 @@ impl Peer {
         if let Some(pool) = self.pool.upgrade() {
             pool.peer_leaves(self, code);
         }
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.ending.draining.load(Ordering::Acquire)
     }
 
     /// The connection is gone: everyone who waits is told.

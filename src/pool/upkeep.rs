@@ -11,8 +11,8 @@ use crate::runtime;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a retired connection may take to finish what it carries.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
-/// Unanswered requests in a row that make a peer suspect.
-const SUSPECT_AFTER: u32 = 2;
+/// Timeouts of one tick that the policy hears of: more than make a peer suspect say nothing new.
+const TIMEOUTS_TOLD: usize = 2;
 
 /// Keeps house until the pool is gone.
 pub(super) async fn run(pool: Weak<Inner>) {
@@ -39,13 +39,20 @@ fn tick(pool: &Arc<Inner>, now: Instant, peers: &mut Vec<Arc<Peer>>) {
     drop(state);
     pool.retire(retired);
     for peer in peers.iter() {
-        let expired = peer.expire(now);
-        let unanswered = peer.timeouts.load(Ordering::Relaxed);
-        if expired > 0 && unanswered >= SUSPECT_AFTER {
-            peer.suspected.store(true, Ordering::Relaxed);
-            pool.lock().policy.suspect(peer.id);
-        } else if unanswered == 0 && peer.suspected.swap(false, Ordering::Relaxed) {
-            pool.lock().policy.healthy(peer.id);
+        let (expired, stalled) = peer.expire(now);
+        let answered = peer.answered.swap(false, Ordering::Relaxed);
+        if !answered && !stalled && expired == 0 {
+            continue;
+        }
+        let policy = &mut pool.lock().policy;
+        if answered {
+            policy.healthy(peer.id);
+        }
+        if stalled {
+            policy.suspect(peer.id);
+        }
+        for _ in 0..expired.min(TIMEOUTS_TOLD) {
+            policy.timed_out(peer.id);
         }
     }
 }

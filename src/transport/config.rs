@@ -4,45 +4,10 @@
 //! product of windows and connections is the bound of the whole node (RFC 9000, section 4; the
 //! windows are raised only after HELLO has been accepted).
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig as QuinnConfig, VarInt};
-
-/// The default of [`TransportConfig::mtu_max`], bytes of UDP payload.
-pub const MTU_MAX: u16 = 1_452;
-/// The greatest [`TransportConfig::mtu_max`] that is accepted: ten GSO segments of it still fit one
-/// 65,507-byte datagram. Above it the kernel refuses each send and throughput collapses in silence.
-pub const MTU_CEILING: u16 = 6_500;
-/// The smallest [`TransportConfig::mtu_max`]: what every QUIC path carries.
-pub const MTU_FLOOR: u16 = 1_200;
-/// The default of [`TransportConfig::connection_window`], bytes.
-pub const CONNECTION_WINDOW: u32 = 8 << 20;
-/// The default of [`TransportConfig::streams`].
-pub const STREAMS: u16 = 64;
-/// The default of [`TransportConfig::idle_timeout`].
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// The default of [`TransportConfig::keep_alive`].
-pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
-/// The default of [`TransportConfig::handshake_timeout`].
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The default of [`TransportConfig::hello_timeout`].
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
-/// The default of [`TransportConfig::first_byte_timeout`].
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The default of [`TransportConfig::frame_timeout`].
-pub const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
-/// The default of [`TransportConfig::socket_buffer`], bytes.
-pub const SOCKET_BUFFER: usize = 4 << 20;
-/// Below this many bytes of granted socket buffer, simultaneous handshakes lose packets.
-pub const SOCKET_BUFFER_MIN: usize = 1 << 20;
-/// The default of [`TransportConfig::handshakes_max`].
-pub const HANDSHAKES_MAX: usize = 128;
-/// The default of [`TransportConfig::handshakes_per_ip`].
-pub const HANDSHAKES_PER_IP: usize = 16;
-/// The default of [`TransportConfig::retry_above`].
-pub const RETRY_ABOVE: usize = 64;
 
 /// Streams that a peer may open before its HELLO was accepted.
 const STREAMS_BEFORE_HELLO: u32 = 8;
@@ -58,54 +23,88 @@ const INCOMING_BUFFER_TOTAL: u64 = 8 << 20;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TransportConfig {
-    /// Largest UDP payload that path discovery may reach, bytes; default [`MTU_MAX`], at most
-    /// [`MTU_CEILING`]. Raise it on loopback and jumbo networks only.
+    /// Largest UDP payload that path discovery may reach, bytes; default [`Self::MTU_MAX`], at most
+    /// [`Self::MTU_CEILING`]. Raise it on loopback and jumbo networks only.
     pub mtu_max: u16,
-    /// Bytes that a peer may have in flight to us on one connection; default [`CONNECTION_WINDOW`].
+    /// Bytes that a peer may have in flight to us on one connection; default [`Self::CONNECTION_WINDOW`].
     /// One stream may use a sixteenth of it. Times the connections, this bounds the node's buffers.
     pub connection_window: u32,
-    /// Streams that a peer may have open at a time; default [`STREAMS`]. Memory per connection grows
+    /// Streams that a peer may have open at a time; default [`Self::STREAMS`]. Memory per connection grows
     /// with this limit, used or not.
     pub streams: u16,
-    /// A connection that hears nothing for so long is gone; default [`IDLE_TIMEOUT`].
+    /// A connection that hears nothing for so long is gone; default [`Self::IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
-    /// The dialer sends a keep-alive after so much silence; default [`KEEP_ALIVE`].
+    /// The dialer sends a keep-alive after so much silence; default [`Self::KEEP_ALIVE`].
     pub keep_alive: Duration,
-    /// How long a handshake may take; default [`HANDSHAKE_TIMEOUT`].
+    /// How long a handshake may take; default [`Self::HANDSHAKE_TIMEOUT`].
     pub handshake_timeout: Duration,
-    /// How long HELLO and its answer may take; default [`HELLO_TIMEOUT`].
+    /// How long HELLO and its answer may take; default [`Self::HELLO_TIMEOUT`].
     pub hello_timeout: Duration,
-    /// How long an opened stream may stay without its first frame; default [`FIRST_BYTE_TIMEOUT`].
+    /// How long an opened stream may stay without its first frame; default [`Self::FIRST_BYTE_TIMEOUT`].
     pub first_byte_timeout: Duration,
-    /// How long a frame that has begun may take to arrive whole; default [`FRAME_TIMEOUT`].
+    /// How long a frame that has begun may take to arrive whole; default [`Self::FRAME_TIMEOUT`].
     pub frame_timeout: Duration,
-    /// Bytes asked of the kernel for each socket buffer; default [`SOCKET_BUFFER`].
+    /// Bytes asked of the kernel for each socket buffer; default [`Self::SOCKET_BUFFER`].
     pub socket_buffer: usize,
-    /// Handshakes in progress that the acceptor allows; default [`HANDSHAKES_MAX`].
+    /// Handshakes in progress that the acceptor allows; default [`Self::HANDSHAKES_MAX`].
     pub handshakes_max: usize,
-    /// The same per IP address, loopback and private ranges exempt; default [`HANDSHAKES_PER_IP`].
+    /// The same per IP address, loopback and private ranges exempt; default [`Self::HANDSHAKES_PER_IP`].
     pub handshakes_per_ip: usize,
     /// With more handshakes in progress than this, dialers must prove their address first (Retry);
-    /// default [`RETRY_ABOVE`].
+    /// default [`Self::RETRY_ABOVE`].
     pub retry_above: usize,
+}
+
+impl TransportConfig {
+    /// The default of [`Self::mtu_max`], bytes of UDP payload.
+    pub const MTU_MAX: u16 = 1_452;
+    /// The greatest [`Self::mtu_max`] that is accepted: ten GSO segments of it still fit one
+    /// 65,507-byte datagram. Above it the kernel refuses each send and throughput collapses in silence.
+    pub const MTU_CEILING: u16 = 6_500;
+    /// The smallest [`Self::mtu_max`]: what every QUIC path carries.
+    pub const MTU_FLOOR: u16 = 1_200;
+    /// The default of [`Self::connection_window`], bytes.
+    pub const CONNECTION_WINDOW: u32 = 8 << 20;
+    /// The default of [`Self::streams`].
+    pub const STREAMS: u16 = 64;
+    /// The default of [`Self::idle_timeout`].
+    pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+    /// The default of [`Self::keep_alive`].
+    pub const KEEP_ALIVE: Duration = Duration::from_secs(3);
+    /// The default of [`Self::handshake_timeout`].
+    pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+    /// The default of [`Self::hello_timeout`].
+    pub const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
+    /// The default of [`Self::first_byte_timeout`].
+    pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(2);
+    /// The default of [`Self::frame_timeout`].
+    pub const FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+    /// The default of [`Self::socket_buffer`], bytes.
+    pub const SOCKET_BUFFER: usize = 4 << 20;
+    /// The default of [`Self::handshakes_max`].
+    pub const HANDSHAKES_MAX: usize = 128;
+    /// The default of [`Self::handshakes_per_ip`].
+    pub const HANDSHAKES_PER_IP: usize = 16;
+    /// The default of [`Self::retry_above`].
+    pub const RETRY_ABOVE: usize = 64;
 }
 
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
-            mtu_max: MTU_MAX,
-            connection_window: CONNECTION_WINDOW,
-            streams: STREAMS,
-            idle_timeout: IDLE_TIMEOUT,
-            keep_alive: KEEP_ALIVE,
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-            hello_timeout: HELLO_TIMEOUT,
-            first_byte_timeout: FIRST_BYTE_TIMEOUT,
-            frame_timeout: FRAME_TIMEOUT,
-            socket_buffer: SOCKET_BUFFER,
-            handshakes_max: HANDSHAKES_MAX,
-            handshakes_per_ip: HANDSHAKES_PER_IP,
-            retry_above: RETRY_ABOVE,
+            mtu_max: Self::MTU_MAX,
+            connection_window: Self::CONNECTION_WINDOW,
+            streams: Self::STREAMS,
+            idle_timeout: Self::IDLE_TIMEOUT,
+            keep_alive: Self::KEEP_ALIVE,
+            handshake_timeout: Self::HANDSHAKE_TIMEOUT,
+            hello_timeout: Self::HELLO_TIMEOUT,
+            first_byte_timeout: Self::FIRST_BYTE_TIMEOUT,
+            frame_timeout: Self::FRAME_TIMEOUT,
+            socket_buffer: Self::SOCKET_BUFFER,
+            handshakes_max: Self::HANDSHAKES_MAX,
+            handshakes_per_ip: Self::HANDSHAKES_PER_IP,
+            retry_above: Self::RETRY_ABOVE,
         }
     }
 }
@@ -115,7 +114,7 @@ impl Default for TransportConfig {
 #[non_exhaustive]
 pub enum TransportConfigError {
     /// `mtu_max` is out of range.
-    #[error("mtu_max {0} is not between {MTU_FLOOR} and {MTU_CEILING}")]
+    #[error("mtu_max {0} is not between {min} and {max}", min = TransportConfig::MTU_FLOOR, max = TransportConfig::MTU_CEILING)]
     Mtu(u16),
     /// `connection_window` is out of range.
     #[error("connection_window {0} is not between 1 MiB and 32 MiB")]
@@ -131,7 +130,7 @@ pub enum TransportConfigError {
 impl TransportConfig {
     /// Finds the first value that cannot work.
     pub(crate) fn check(&self) -> Result<(), TransportConfigError> {
-        if !(MTU_FLOOR..=MTU_CEILING).contains(&self.mtu_max) {
+        if !(Self::MTU_FLOOR..=Self::MTU_CEILING).contains(&self.mtu_max) {
             return Err(TransportConfigError::Mtu(self.mtu_max));
         }
         if !(1 << 20..=32 << 20).contains(&self.connection_window) {
@@ -165,7 +164,7 @@ impl TransportConfig {
             .send_window(u64::from(self.connection_window))
             .max_idle_timeout(idle)
             .keep_alive_interval(dialer.then_some(self.keep_alive))
-            .initial_mtu(MTU_FLOOR)
+            .initial_mtu(Self::MTU_FLOOR)
             .mtu_discovery_config(Some(discovery))
             .datagram_receive_buffer_size(None)
             .allow_spin(false);
@@ -198,13 +197,8 @@ impl TransportConfig {
         let mut config = EndpointConfig::new(reset_key);
         config.supported_versions(vec![1]);
         config
-            .max_udp_payload_size(self.mtu_max.max(MTU_MAX))
+            .max_udp_payload_size(self.mtu_max.max(Self::MTU_MAX))
             .map_err(|_| TransportConfigError::Mtu(self.mtu_max))?;
         Ok(config)
     }
-}
-
-/// The local address that reaches `remote` from a socket bound to `bound`: the same family.
-pub(super) fn same_family(bound: SocketAddr, remote: SocketAddr) -> bool {
-    bound.is_ipv6() || remote.is_ipv4()
 }

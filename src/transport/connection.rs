@@ -81,17 +81,8 @@ impl Connection {
         &self.inner
     }
 
-    /// An id that no other connection of this process has while this one lives.
-    pub(crate) fn stable_id(&self) -> u64 {
-        self.inner.stable_id() as u64
-    }
-
     pub(crate) fn remote(&self) -> SocketAddr {
         self.inner.remote_address()
-    }
-
-    pub(crate) fn rtt(&self) -> Duration {
-        self.inner.rtt()
     }
 
     /// Opens a stream; waits at most `patience` when the peer's stream limit is reached.

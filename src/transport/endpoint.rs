@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::close::{CloseCode, Lost, lost};
-use super::config::{SOCKET_BUFFER_MIN, TransportConfig, TransportConfigError, same_family};
+use super::config::{TransportConfig, TransportConfigError};
 use super::connection::{Connection, Introduction, Ready, Side};
 use super::gate::{Gate, Limits, Permit, Verdict};
 use super::hello::{self, HelloError};
 use super::lane::Lane;
 use super::reset_key::ResetKey;
-use super::socket::{self, SocketError};
+use super::socket::{self, BUFFER_FLOOR, SocketError};
 use super::tls::{self, Expect, HelloClaim, HelloProof, Role, Tls};
 use crate::id::NodeId;
 use crate::identity::Identity;
@@ -38,6 +38,14 @@ struct Shared {
     config: TransportConfig,
     dialer: Arc<quinn::TransportConfig>,
     gate: Arc<Gate>,
+    reach: Reach,
+}
+
+/// The address families that the socket can send to.
+#[derive(Debug, Clone, Copy)]
+struct Reach {
+    v4: bool,
+    v6: bool,
 }
 
 /// Where and as whom an endpoint is to be.
@@ -94,10 +102,10 @@ impl Endpoint {
     pub(crate) fn bind(bind: Bind) -> Result<Self, BindError> {
         bind.config.check()?;
         let bound = socket::bind(bind.listen, bind.config.socket_buffer)?;
-        if bound.send_buffer.min(bound.recv_buffer) < SOCKET_BUFFER_MIN {
+        if !bound.is_roomy() {
             tracing::warn!(
                 granted = bound.send_buffer.min(bound.recv_buffer),
-                wanted = SOCKET_BUFFER_MIN,
+                wanted = BUFFER_FLOOR,
                 "small udp buffers lose packets under load: raise net.core.rmem_max and net.core.wmem_max"
             );
         }
@@ -112,7 +120,8 @@ impl Endpoint {
         };
         let inner = quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, runtime)
             .map_err(BindError::Runtime)?;
-        Ok(Self::new(inner, bind.identity, bind.tls, bind.realm, bind.config))
+        let reach = Reach { v4: bound.local.is_ipv4() || bound.dual_stack, v6: bound.local.is_ipv6() };
+        Ok(Self::new(inner, bind.identity, bind.tls, bind.realm, bind.config, reach))
     }
 
     fn new(
@@ -121,6 +130,7 @@ impl Endpoint {
         tls: Tls,
         realm: String,
         config: TransportConfig,
+        reach: Reach,
     ) -> Self {
         let gate = Gate::new(Limits {
             total: config.handshakes_max,
@@ -128,7 +138,7 @@ impl Endpoint {
             retry_above: config.retry_above,
         });
         let dialer = config.quinn(true);
-        Self { inner, shared: Arc::new(Shared { tls, identity, realm, config, dialer, gate }) }
+        Self { inner, shared: Arc::new(Shared { tls, identity, realm, config, dialer, gate, reach }) }
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
@@ -145,8 +155,8 @@ impl Endpoint {
         hello: &Hello,
     ) -> Result<Ready, AttemptError> {
         let shared = &self.shared;
-        let local = self.inner.local_addr().map_err(|_| AttemptError::Address)?;
-        if !same_family(local, remote) {
+        let reachable = if remote.is_ipv4() { shared.reach.v4 } else { shared.reach.v6 };
+        if !reachable {
             return Err(AttemptError::Address);
         }
         let (crypto, name) = shared.tls.dial(expect)?;
@@ -233,11 +243,6 @@ impl Endpoint {
                 Verdict::Retry | Verdict::Ignore => incoming.ignore(),
             }
         }
-    }
-
-    /// Connections that quinn still holds, draining ones included.
-    pub(crate) fn open_connections(&self) -> usize {
-        self.inner.open_connections()
     }
 
     /// Closes every connection with `code` and refuses new ones.

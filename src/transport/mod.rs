@@ -21,7 +21,10 @@ pub use close::{CloseCode, Lost};
 pub use config::{TransportConfig, TransportConfigError};
 pub use connection::Side;
 pub use endpoint::{AttemptError, BindError};
-pub use tls::{Admit, PublicCertificate, Refusal, Trust};
+pub use socket::SocketError;
+pub use tls::{
+    Admit, ExpectError, PemError, PublicCertificate, Refusal, TlsError, Trust, certificates_from_pem,
+};
 
 pub(crate) use connection::{Connection, Introduction, Ready, Traffic};
 pub(crate) use endpoint::{Attempt, Bind, Endpoint};

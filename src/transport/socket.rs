@@ -21,7 +21,7 @@ const REPORTED_PER_GRANTED: usize = if cfg!(target_os = "linux") { 2 } else { 1 
 /// Why a socket could not be bound. All of these are local faults.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum SocketError {
+pub enum SocketError {
     /// The system refused a UDP socket of this address family.
     #[error("cannot open a udp socket for {addr}")]
     Open {

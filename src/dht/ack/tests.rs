@@ -1,5 +1,7 @@
 //! The levels case by case, and what a node remembers of its cluster.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 use super::*;
 
 fn at(epoch: Instant, minutes: u64) -> Instant {

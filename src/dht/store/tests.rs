@@ -1,5 +1,7 @@
 //! The replica store beside a model that is too simple to be wrong: a sorted map and sums over it.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -1,6 +1,8 @@
 //! The routing table beside a model: one flat list of members and one of those that wait, in the order in
 //! which they were last heard of.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 

@@ -304,15 +304,15 @@ impl Outbox {
         }
     }
 
+    /// Request frames queued so far.
+    pub(super) fn messages(&self) -> u64 {
+        self.lock().next_id - 1
+    }
+
     /// Whether nothing is queued or awaited.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.lock();
         state.gathered == 0 && state.pending.is_empty() && state.batch.is_none()
-    }
-
-    /// Whether the lane was ever opened.
-    pub(super) fn is_open(&self) -> bool {
-        matches!(self.lock().stage, Stage::Open | Stage::Finishing)
     }
 
     /// Takes no new requests; the writer ends the lane once those in flight have their replies.

@@ -2,31 +2,6 @@
 
 use std::time::Duration;
 
-/// Default of [`PoolConfig::soft_limit`].
-pub const SOFT_LIMIT: usize = 100;
-/// Default of [`PoolConfig::hard_limit`].
-pub const HARD_LIMIT: usize = 1024;
-/// Default of [`PoolConfig::inbound_percent`].
-pub const INBOUND_PERCENT: u8 = 60;
-/// Default of [`PoolConfig::outbound_percent`].
-pub const OUTBOUND_PERCENT: u8 = 80;
-/// Default of [`PoolConfig::idle_ttl`].
-pub const IDLE_TTL: Duration = Duration::from_secs(60);
-/// Default of [`PoolConfig::dial_timeout`].
-pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Default of [`PoolConfig::wait`].
-pub const WAIT: Duration = Duration::from_millis(250);
-/// Default of [`PoolConfig::back_off_min`].
-pub const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-/// Default of [`PoolConfig::back_off_max`].
-pub const BACK_OFF_MAX: Duration = Duration::from_secs(30);
-/// Default of [`PoolConfig::lasting`].
-pub const LASTING: Duration = Duration::from_secs(15);
-/// Default of [`PoolConfig::history`].
-pub const HISTORY: usize = 8;
-/// Default of [`PoolConfig::remembered`].
-pub const REMEMBERED: usize = 4096;
-
 /// Limits of the connection pool.
 ///
 /// Start from [`PoolConfig::default`] and change what differs.
@@ -38,53 +13,80 @@ pub const REMEMBERED: usize = 4096;
 #[non_exhaustive]
 pub struct PoolConfig {
     /// Connections above which the least recently used one without a lease is closed for each new one.
-    /// Leases may carry the pool above it, up to [`hard_limit`](Self::hard_limit). Default [`SOFT_LIMIT`].
+    /// Leases may carry the pool above it, up to [`hard_limit`](Self::hard_limit). Default [`Self::SOFT_LIMIT`].
     pub soft_limit: usize,
     /// Connections that exist at most, those under way and those being drained included. A request that
-    /// finds them all leased waits for [`wait`](Self::wait). Default [`HARD_LIMIT`].
+    /// finds them all leased waits for [`wait`](Self::wait). Default [`Self::HARD_LIMIT`].
     pub hard_limit: usize,
-    /// Percent of either limit that inbound connections may take, rounded up. Default [`INBOUND_PERCENT`].
+    /// Percent of either limit that inbound connections may take, rounded up. Default [`Self::INBOUND_PERCENT`].
     pub inbound_percent: u8,
     /// Percent of either limit that outbound connections may take, rounded up. Default
-    /// [`OUTBOUND_PERCENT`].
+    /// [`Self::OUTBOUND_PERCENT`].
     pub outbound_percent: u8,
     /// How long a connection without a lease and without application frames stays open; each one takes a
-    /// random part of it between three quarters and the whole. Default [`IDLE_TTL`].
+    /// random part of it between three quarters and the whole. Default [`Self::IDLE_TTL`].
     pub idle_ttl: Duration,
-    /// How long a dial may take, HELLO included. Default [`DIAL_TIMEOUT`].
+    /// How long a dial may take, HELLO included. Default [`Self::DIAL_TIMEOUT`].
     pub dial_timeout: Duration,
-    /// How long a request waits for room in a full pool. Default [`WAIT`].
+    /// How long a request waits for room in a full pool. Default [`Self::WAIT`].
     pub wait: Duration,
     /// Bound of the random pause after a first failed dial; it doubles with each further failure.
-    /// Default [`BACK_OFF_MIN`].
+    /// Default [`Self::BACK_OFF_MIN`].
     pub back_off_min: Duration,
-    /// Bound of the random pause after any number of failed dials. Default [`BACK_OFF_MAX`].
+    /// Bound of the random pause after any number of failed dials. Default [`Self::BACK_OFF_MAX`].
     pub back_off_max: Duration,
     /// How long a connection must have lived to make the failures before it forgotten, and to be no
-    /// failure itself when it is lost. Default [`LASTING`].
+    /// failure itself when it is lost. Default [`Self::LASTING`].
     pub lasting: Duration,
-    /// Closed connections remembered per peer. Default [`HISTORY`].
+    /// Closed connections remembered per peer. Default [`Self::HISTORY`].
     pub history: usize,
     /// Peers whose failures and closed connections are remembered; beyond them the peer that was heard of
-    /// longest ago is forgotten. Default [`REMEMBERED`].
+    /// longest ago is forgotten. Default [`Self::REMEMBERED`].
     pub remembered: usize,
+}
+
+impl PoolConfig {
+    /// Default of [`Self::soft_limit`].
+    pub const SOFT_LIMIT: usize = 100;
+    /// Default of [`Self::hard_limit`].
+    pub const HARD_LIMIT: usize = 1024;
+    /// Default of [`Self::inbound_percent`].
+    pub const INBOUND_PERCENT: u8 = 60;
+    /// Default of [`Self::outbound_percent`].
+    pub const OUTBOUND_PERCENT: u8 = 80;
+    /// Default of [`Self::idle_ttl`].
+    pub const IDLE_TTL: Duration = Duration::from_secs(60);
+    /// Default of [`Self::dial_timeout`].
+    pub const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Default of [`Self::wait`].
+    pub const WAIT: Duration = Duration::from_millis(250);
+    /// Default of [`Self::back_off_min`].
+    pub const BACK_OFF_MIN: Duration = Duration::from_millis(100);
+    /// Default of [`Self::back_off_max`].
+    pub const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+    /// Default of [`Self::lasting`].
+    pub const LASTING: Duration = Duration::from_secs(15);
+    /// Default of [`Self::history`].
+    pub const HISTORY: usize = 8;
+    /// Default of [`Self::remembered`].
+    pub const REMEMBERED: usize = 4096;
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
         Self {
-            soft_limit: SOFT_LIMIT,
-            hard_limit: HARD_LIMIT,
-            inbound_percent: INBOUND_PERCENT,
-            outbound_percent: OUTBOUND_PERCENT,
-            idle_ttl: IDLE_TTL,
-            dial_timeout: DIAL_TIMEOUT,
-            wait: WAIT,
-            back_off_min: BACK_OFF_MIN,
-            back_off_max: BACK_OFF_MAX,
-            lasting: LASTING,
-            history: HISTORY,
-            remembered: REMEMBERED,
+            soft_limit: Self::SOFT_LIMIT,
+            hard_limit: Self::HARD_LIMIT,
+            inbound_percent: Self::INBOUND_PERCENT,
+            outbound_percent: Self::OUTBOUND_PERCENT,
+            idle_ttl: Self::IDLE_TTL,
+            dial_timeout: Self::DIAL_TIMEOUT,
+            wait: Self::WAIT,
+            back_off_min: Self::BACK_OFF_MIN,
+            back_off_max: Self::BACK_OFF_MAX,
+            lasting: Self::LASTING,
+            history: Self::HISTORY,
+            remembered: Self::REMEMBERED,
         }
     }
 }

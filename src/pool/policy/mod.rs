@@ -100,6 +100,7 @@ impl<C: Clone> Policy<C> {
     }
 
     /// The limits it works by.
+    #[cfg(test)]
     pub(crate) fn config(&self) -> &PoolConfig {
         &self.config
     }
@@ -151,6 +152,7 @@ impl<C: Clone> Policy<C> {
         retired
     }
 
+    #[cfg(test)]
     /// When to call [`tick`](Self::tick) next; it may find nothing to do then.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.table.next_alarm()

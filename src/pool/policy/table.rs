@@ -251,6 +251,7 @@ impl<C: Clone> Table<C> {
     }
 
     /// No connection goes before this instant for being idle.
+    #[cfg(test)]
     pub(super) fn next_alarm(&self) -> Option<Instant> {
         self.alarms.first().map(|(at, _)| *at)
     }

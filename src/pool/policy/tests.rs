@@ -1,5 +1,7 @@
 //! The pool on a virtual clock.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 mod admission;
 mod limits;
 mod memory;

@@ -9,7 +9,7 @@ use crate::id::NodeId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ConnId(pub(crate) u64);
 
-pub use crate::transport::Side;
+pub(crate) use crate::transport::Side;
 
 /// Why a connection was closed or is being drained.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -11,6 +11,7 @@ use super::types::Side;
 
 impl<C: Clone> Policy<C> {
     /// The live connection to `peer`, without a lease.
+    #[cfg(test)]
     pub(crate) fn ready(&self, peer: NodeId) -> Option<C> {
         self.live(peer).map(|conn| conn.handle.clone())
     }

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use super::DhtService;
 use super::find_op::{Answers, FindOp, by_publisher, merge};
 use super::receipt::Record;
+use super::store::CONNECTIONS_TRIED;
 use crate::id::{Key, NodeId};
 use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag};
 use crate::runtime;
@@ -257,17 +258,22 @@ impl DhtService {
         sink: &Arc<dyn Sink>,
         tag: Tag,
     ) -> Result<(), RequestError> {
-        let lease = self.pool.acquire(node, deadline).await.map_err(|_| RequestError::Unreachable)?;
-        loop {
-            match push(&lease, keys, deadline, sink, tag) {
-                Ok(()) => return Ok(()),
-                Err(Refusal::NoRoom) => {
-                    lease.room_for(class(keys), size(keys), deadline).await?;
+        for _ in 0..CONNECTIONS_TRIED {
+            let lease = self.pool.acquire(node, deadline).await.map_err(|_| RequestError::Unreachable)?;
+            loop {
+                match push(&lease, keys, deadline, sink, tag) {
+                    Ok(()) => return Ok(()),
+                    Err(Refusal::NoRoom) => match lease.room_for(class(keys), size(keys), deadline).await {
+                        Ok(()) => {}
+                        Err(RequestError::NotSent) => break,
+                        Err(error) => return Err(error),
+                    },
+                    Err(Refusal::Closed) => break,
+                    Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
                 }
-                Err(Refusal::Closed) => return Err(RequestError::NotSent),
-                Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
             }
         }
+        Err(RequestError::NotSent)
     }
 
     /// What one peer holds under `key`, asked over the network whatever this node holds itself.

@@ -80,7 +80,8 @@ impl DhtService {
                 let size = found.value.len() + wire::RECORD_OVERHEAD_MAX;
                 let first = spent == 0 || spent <= wire::FIND_REPLY_PREFIX;
                 let fits = spent + answer.len() + size <= LANE_FRAME_MAX;
-                if !fits && !(first && answer.is_empty()) {
+                let alone = first && answer.is_empty();
+                if !fits && !alone {
                     rest = last.map_or(Rest::Everything, Rest::After);
                     return ControlFlow::Break(());
                 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::store_op::StoreOp;
+use super::store_op::{Leases, StoreOp};
 use super::{DhtService, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
@@ -20,6 +20,8 @@ use crate::pool::{LANE_FRAME_MAX, Lease, Outcome, Peer, Promise, Refusal, Reques
 use crate::runtime;
 use crate::wire::{self, Class, RecordKind, StoreBatch};
 
+/// Connections that are tried before a replica counts as unreachable: one may be retired under way.
+pub(super) const CONNECTIONS_TRIED: usize = 3;
 /// Sequence numbers that a replica may claim to hold; beyond it the claim is not believed, so that no
 /// replica can use up the counter.
 const SEQ_CLAIM_MAX: u64 = 1 << 62;
@@ -168,7 +170,7 @@ impl DhtService {
         Ok((set, required))
     }
 
-    pub(super) fn leases(&self, set: &ReplicaSet) -> SmallVec<[Option<Lease>; 4]> {
+    pub(super) fn leases(&self, set: &ReplicaSet) -> Leases {
         let mut leases = SmallVec::with_capacity(set.nodes.len());
         self.pool.try_acquire(&set.nodes, |_, lease| leases.push(lease));
         leases
@@ -278,9 +280,16 @@ struct Part {
 }
 
 impl Part {
+    /// Tries again while connections come and go: what was not sent may be sent on the next one.
     async fn send(self) -> Result<(), RequestError> {
-        let lease = self.service.pool.acquire(&self.node, self.deadline).await;
-        self.push(&lease.map_err(|_| RequestError::Unreachable)?).await
+        for _ in 0..CONNECTIONS_TRIED {
+            let lease = self.service.pool.acquire(&self.node, self.deadline).await;
+            let sent = self.push(&lease.map_err(|_| RequestError::Unreachable)?).await;
+            if sent != Err(RequestError::NotSent) {
+                return sent;
+            }
+        }
+        Err(RequestError::NotSent)
     }
 
     async fn push(&self, lease: &Lease) -> Result<(), RequestError> {

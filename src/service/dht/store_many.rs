@@ -37,6 +37,9 @@ struct Chunk {
     items: Vec<u32>,
 }
 
+/// Which part of a chunk belongs to which shard.
+type Runs = SmallVec<[(usize, Range<usize>); SHARDS]>;
+
 /// A chunk under way: its operation, and which item of the call each of its records is.
 type Flight = (Arc<StoreOp>, Vec<u32>);
 
@@ -228,7 +231,7 @@ fn cut(items: &[Item], group: Chunk) -> Vec<Chunk> {
 }
 
 /// Orders the items of a chunk by the shard of their key; returns the order and where each shard is.
-fn by_shard(items: &[Item], which: &[u32]) -> (Vec<u32>, SmallVec<[(usize, Range<usize>); SHARDS]>) {
+fn by_shard(items: &[Item], which: &[u32]) -> (Vec<u32>, Runs) {
     let mut counts = [0_usize; SHARDS];
     for i in which {
         counts[shard_of(&items[*i as usize].0)] += 1;

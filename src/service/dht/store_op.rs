@@ -7,15 +7,15 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use super::receipt::Receipt;
 use crate::id::{Key, NodeId};
 use crate::pool::{Lease, Outcome, RequestError, Sink, Tag};
 use crate::wire::Status;
 
-/// Replicas that one record can have: the bits of a mask.
-pub(crate) const REPLICAS_MAX: usize = 64;
+/// The uses of the replicas' connections, where there are any.
+pub(super) type Leases = SmallVec<[Option<Lease>; 4]>;
 
 /// A store of some records to one replica set.
 pub(super) struct StoreOp {
@@ -24,7 +24,7 @@ pub(super) struct StoreOp {
     target: usize,
     state: Mutex<State>,
     /// Keeps the connections of the replicas from eviction.
-    _leases: SmallVec<[Option<Lease>; 4]>,
+    _leases: Leases,
 }
 
 struct State {
@@ -58,7 +58,7 @@ impl StoreOp {
         target: usize,
         required: usize,
         keys: impl Iterator<Item = Key>,
-        leases: SmallVec<[Option<Lease>; 4]>,
+        leases: Leases,
     ) -> Self {
         let items: SmallVec<[Item; 1]> = keys.map(Item::new).collect();
         let undecided = if required == 0 { 0 } else { items.len() };
@@ -167,9 +167,4 @@ impl StoreOp {
             }
         });
     }
-}
-
-/// The leases of an operation that has none yet.
-pub(super) fn no_leases() -> SmallVec<[Option<Lease>; 4]> {
-    smallvec![]
 }

@@ -18,8 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quinn::{AsyncUdpSocket, Runtime};
 use rand_chacha::ChaCha8Rng;
 
-pub use plan::Link;
-pub(crate) use plan::Tally;
+pub use plan::{Link, Tally};
 
 use plan::Plan;
 

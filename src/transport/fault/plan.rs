@@ -31,19 +31,19 @@ impl Link {
 
 /// How many datagrams met which fate, since the beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Judged and let through, now or later.
-    pub(crate) passed: u64,
+    pub passed: u64,
     /// Lost by chance.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Sent a second time.
-    pub(crate) duplicated: u64,
+    pub duplicated: u64,
     /// Stopped by a cut.
-    pub(crate) cut: u64,
+    pub cut: u64,
     /// Stopped by silence, in either direction.
-    pub(crate) silenced: u64,
+    pub silenced: u64,
     /// Dropped because too many were held already.
-    pub(crate) overflowed: u64,
+    pub overflowed: u64,
 }
 
 /// What becomes of one outgoing datagram.

@@ -1,5 +1,7 @@
 //! The plan by itself, then two real endpoints over a bad network.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 use std::io::IoSliceMut;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

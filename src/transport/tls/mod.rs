@@ -34,11 +34,12 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use crate::id::NodeId;
 use crate::identity::{Identity, node_id_of};
 
-pub(crate) use proof::{HELLO_PROOF_LEN, HelloClaim, HelloProof, ProofError, Role};
+pub(crate) use proof::{HelloClaim, HelloProof, Role};
 #[cfg(any(test, feature = "test-util"))]
 pub use realm_ca::RealmCa;
+pub(crate) use refusal::By;
+pub use refusal::Refusal;
 pub(crate) use refusal::refusal;
-pub use refusal::{By, Refusal};
 pub use trust::{Admit, PemError, PublicCertificate, TlsError, Trust, certificates_from_pem};
 
 use verify::{MeshVerifier, PublicVerifier};

@@ -20,7 +20,8 @@ const EXPORTED_LEN: usize = 32;
 /// The side of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// The side that opened the connection.
+    /// The side that opened the connection, whose certificate always names its node.
+    #[cfg(test)]
     Dialer,
     /// The side that accepted it.
     Acceptor,
@@ -51,7 +52,7 @@ pub(crate) struct HelloProof {
 /// Why a proof is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum ProofError {
+pub(crate) enum ProofError {
     /// The public key belongs to another node than the one claimed.
     #[error("the proof is made with the key of another node")]
     WrongKey,
@@ -109,6 +110,7 @@ impl HelloClaim<'_> {
         let mut exported = [0; EXPORTED_LEN];
         connection.export_keying_material(&mut exported, LABEL, b"").map_err(|_| ProofError::NoSecret)?;
         let role = match self.role {
+            #[cfg(test)]
             Role::Dialer => 0,
             Role::Acceptor => 1,
         };

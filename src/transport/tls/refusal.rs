@@ -7,7 +7,7 @@ const CRYPTO_ERRORS: u64 = 0x100;
 
 /// Which side refused the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum By {
+pub(crate) enum By {
     /// This node refused its peer.
     Us,
     /// The peer refused this node.

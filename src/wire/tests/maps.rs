@@ -134,14 +134,14 @@ fn claims_of_a_list_are_refused_before_its_elements() {
 }
 
 #[test]
-fn a_proof_is_64_bytes_or_nil() {
+fn a_proof_is_96_bytes_or_nil() {
     let mut hello = hello();
     hello.proof = Some([3; 96]);
     let mut body = rmp_serde::to_vec_named(&hello).expect("memory");
     assert_eq!(Hello::decode(&body), Ok(hello));
-    let at = body.len() - 66;
+    let at = body.len() - 98;
     assert_eq!(body[at..at + 2], [0xc4, 96]);
-    body[at + 1] = 63;
+    body[at + 1] = 95;
     body.pop();
     assert_eq!(Hello::decode(&body), Err(BodyError::Field));
 }

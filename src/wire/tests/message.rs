@@ -205,7 +205,7 @@ fn endpoints() -> impl Strategy<Value = Vec<String>> {
 fn hello() -> impl Strategy<Value = Hello> {
     let grant = (any::<u32>(), any::<u32>()).prop_map(|(requests, bytes)| Grant { requests, bytes });
     let versions = (any::<u16>(), any::<u16>());
-    let proof = option::of(vec(any::<u8>(), 64).prop_map(|bytes| bytes.try_into().expect("64 bytes")));
+    let proof = option::of(vec(any::<u8>(), 96).prop_map(|bytes| bytes.try_into().expect("96 bytes")));
     let places = ("[^\\x00]{0,40}", endpoints(), option::of("[0-9a-f:\\[\\]]{1,40}"));
     let rest = (any::<bool>(), any::<u64>(), prop::array::uniform4(grant), proof);
     (versions, number(), number(), places, rest).prop_map(|(versions, boot, dial, places, rest)| {

@@ -209,7 +209,7 @@ fn absurd_times_are_no_trouble() {
 
 #[test]
 fn limits_that_disagree_are_found() {
-    use config::PoolConfigError::{BackOff, Limits, Percent, Zero};
+    use super::config::PoolConfigError::{BackOff, Limits, Percent, Zero};
     let sound = PoolConfig::default;
     assert_eq!(sound().check(), Ok(()));
     let bad = [

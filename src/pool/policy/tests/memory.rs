@@ -26,11 +26,11 @@ fn the_pause_doubles_within_its_bounds_and_is_spread_over_them() {
             *sum += pause;
         }
     }
-    let mut bound = config::BACK_OFF_MIN;
+    let mut bound = PoolConfig::BACK_OFF_MIN;
     for sum in sums {
         let mean = sum / 200;
         assert!(mean > bound.mul_f64(0.4) && mean < bound.mul_f64(0.6), "{mean:?} of {bound:?}");
-        bound = (bound * 2).min(config::BACK_OFF_MAX);
+        bound = (bound * 2).min(PoolConfig::BACK_OFF_MAX);
     }
 }
 
@@ -40,7 +40,7 @@ fn a_request_within_the_pause_is_told_until_when() {
     world.dial(1);
     world.pool.dial_failed(world.now, id(1), DialFailure::TimedOut);
     let Acquire::BackOff { until } = world.pool.acquire(world.now, id(1)) else { panic!("no pause") };
-    assert!(until > world.now && until <= world.now + config::BACK_OFF_MIN);
+    assert!(until > world.now && until <= world.now + PoolConfig::BACK_OFF_MIN);
     assert_eq!(world.pool.stats().backed_off, 1);
     world.dial(2);
     world.now = until;
@@ -63,11 +63,11 @@ fn only_a_connection_that_lasted_ends_the_doubling() {
         fail(&mut world);
     }
     let conn = world.outbound(1);
-    world.pass(config::LASTING - Duration::from_millis(1));
+    world.pass(PoolConfig::LASTING - Duration::from_millis(1));
     world.close(conn, CloseReason::Idle);
     assert_eq!(world.pool.explain(world.now, id(1)).failures, 5);
     let conn = world.outbound(1);
-    world.pass(config::LASTING);
+    world.pass(PoolConfig::LASTING);
     world.close(conn, CloseReason::Error);
     let told = world.pool.explain(world.now, id(1));
     assert_eq!((told.failures, told.back_off), (0, None));
@@ -157,7 +157,7 @@ fn explain_tells_why_open_and_when_it_goes() {
     let open = told.open.expect("it is open");
     let left = open.goes_in.expect("it is not leased");
     assert_eq!((open.idle, open.leases), (SECOND, 0));
-    assert!(left >= config::IDLE_TTL.mul_f64(0.75) - SECOND && left < config::IDLE_TTL);
+    assert!(left >= PoolConfig::IDLE_TTL.mul_f64(0.75) - SECOND && left < PoolConfig::IDLE_TTL);
     let closed = told.closed[0];
     assert_eq!((closed.reason, closed.dialed_by), (CloseReason::Error, Side::Us));
     assert_eq!((closed.lived, closed.ago), (20 * SECOND, 4 * SECOND));

@@ -4,6 +4,8 @@
 //! that retires a connection closes it, and the other end sees that later. All orders of these events are
 //! run, each from the start, up to a situation that another order has led to before.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 use std::collections::BTreeSet;
 
 use super::types::{Candidate, DialFailure};

@@ -1,5 +1,7 @@
 //! Real handshakes on loopback between honest nodes and peers that show whatever a test wants.
 
+#![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
+
 mod accepted;
 mod proof;
 mod refused;

@@ -1,5 +1,6 @@
 //! The proof in HELLO holds for one claim, on one connection, from one side.
 
+use super::super::proof::ProofError;
 use super::*;
 
 #[tokio::test]
