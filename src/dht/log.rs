@@ -111,25 +111,33 @@ impl PublicationLog {
     ) -> Result<(), LogFull> {
         let now = since(self.epoch, now);
         let ends = now.saturating_add(nanos(ttl.min(TTL_MAX)));
-        match self.enter(now, key, &value, ends, seq) {
-            Err(_) if self.wheel.is_due(now) => {
+        match self.enter(now, key, value, ends, seq) {
+            Err((_, value)) if self.wheel.is_due(now) => {
                 self.expire_at(now, usize::MAX);
-                self.enter(now, key, &value, ends, seq)
+                self.enter(now, key, value, ends, seq).map_err(|(full, _)| full)
             }
-            result => result,
+            result => result.map_err(|(full, _)| full),
         }
     }
 
-    fn enter(&mut self, now: u64, key: Key, value: &Bytes, ends: u64, seq: u64) -> Result<(), LogFull> {
+    /// Enters a value, or gives it back when it does not fit.
+    fn enter(
+        &mut self,
+        now: u64,
+        key: Key,
+        value: Bytes,
+        ends: u64,
+        seq: u64,
+    ) -> Result<(), (LogFull, Bytes)> {
         let full = LogFull { records: self.keys.len(), bytes: self.bytes };
         match self.keys.entry(key) {
             Entry::Vacant(entry) => {
                 if full.records >= self.limits.records || full.bytes + value.len() > self.limits.bytes {
-                    return Err(full);
+                    return Err((full, value));
                 }
                 self.bytes += value.len();
                 let place = self.wheel.file(ends, key);
-                entry.insert(Own { seq, ends, place, value: value.clone() });
+                entry.insert(Own { seq, ends, place, value });
             }
             Entry::Occupied(entry) => {
                 let own = entry.into_mut();
@@ -138,10 +146,10 @@ impl PublicationLog {
                 }
                 let bytes = full.bytes - own.value.len() + value.len();
                 if bytes > self.limits.bytes && bytes > full.bytes {
-                    return Err(full);
+                    return Err((full, value));
                 }
                 self.bytes = bytes;
-                (own.seq, own.ends, own.value) = (seq, ends, value.clone());
+                (own.seq, own.ends, own.value) = (seq, ends, value);
                 if own.place.is_after(ends) {
                     self.file_earlier(key);
                 }

@@ -8,10 +8,12 @@
 
 use std::array;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 
 use crate::addr::Endpoint;
@@ -242,6 +244,35 @@ impl DhtService {
 /// The shard of a key: its last four bits, because the first ones crowd around the own id.
 pub(super) fn shard_of(key: &Key) -> usize {
     usize::from(key.as_bytes()[31] & 0xf)
+}
+
+/// Which part of an order belongs to which shard.
+pub(super) type Runs = SmallVec<[(usize, Range<usize>); SHARDS]>;
+
+/// Orders keys by their shard, keeping their order within each: the places of the keys in the new order,
+/// and which run of it belongs to which shard.
+pub(super) fn by_shard<'a>(keys: impl ExactSizeIterator<Item = &'a Key> + Clone) -> (Vec<u32>, Runs) {
+    let mut counts = [0_usize; SHARDS];
+    for key in keys.clone() {
+        counts[shard_of(key)] += 1;
+    }
+    let mut next = [0_usize; SHARDS];
+    let mut runs = Runs::new();
+    let mut start = 0;
+    for (shard, count) in counts.into_iter().enumerate() {
+        next[shard] = start;
+        if count > 0 {
+            runs.push((shard, start..start + count));
+        }
+        start += count;
+    }
+    let mut order = vec![0; start];
+    for (place, key) in (0_u32..).zip(keys) {
+        let slot = &mut next[shard_of(key)];
+        order[*slot] = place;
+        *slot += 1;
+    }
+    (order, runs)
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use bytes::BytesMut;
 
-use super::{DhtService, SHARDS, lock, shard_of};
+use super::{DhtService, by_shard, lock, shard_of};
 use crate::id::NodeId;
 use crate::pool::{LANE_FRAME_MAX, Violation};
 use crate::runtime;
@@ -45,17 +45,12 @@ impl DhtService {
             let mut shard = lock(&self.shards[shard_of(&record.key)]);
             return shard.apply(now, &batch.publisher, true, [*record], |applied| *status = applied);
         }
-        let mut places: [Vec<u32>; SHARDS] = Default::default();
-        for (place, record) in (0_u32..).zip(&batch.records) {
-            places[shard_of(&record.key)].push(place);
-        }
-        for (shard, places) in self.shards.iter().zip(&places) {
-            if places.is_empty() {
-                continue;
-            }
+        let (order, runs) = by_shard(batch.records.iter().map(|record| &record.key));
+        for (shard, run) in runs {
+            let places = &order[run];
             let records = places.iter().map(|place| batch.records[*place as usize]);
             let mut next = places.iter();
-            lock(shard).apply(now, &batch.publisher, true, records, |applied| {
+            lock(&self.shards[shard]).apply(now, &batch.publisher, true, records, |applied| {
                 if let Some(place) = next.next() {
                     statuses[*place as usize] = applied;
                 }

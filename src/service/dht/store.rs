@@ -112,14 +112,18 @@ impl DhtService {
         options: StoreOptions,
     ) -> Result<Receipt, StoreError> {
         let mut jumped = false;
+        let mut value = value;
         loop {
-            let (receipt, full) = self.store_once(key, value.clone(), options).await?;
+            let (receipt, full) = self.store_once(key, std::mem::take(&mut value), options).await?;
             if receipt.is_met() {
                 return Ok(receipt);
             }
             match receipt.superseded {
                 // An earlier process of this node got further than this one: go on from there, once.
-                Some(seq) if !jumped && self.jump(seq) => jumped = true,
+                Some(seq) if !jumped && self.jump(seq) => {
+                    jumped = true;
+                    value = self.own_value(&key, receipt.seq())?;
+                }
                 Some(seq) => return Err(StoreError::Superseded { seq }),
                 None if full => return Err(StoreError::StorageFull(Box::new(receipt))),
                 None => return Err(StoreError::NotAcknowledged(Box::new(receipt))),
@@ -147,14 +151,25 @@ impl DhtService {
         {
             let mut log = self.log(&key);
             let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
-            log.publish(now, key, value.clone(), options.ttl, seq)?;
             encode(key, seq, ttl_ms, &value, &mut encoded);
+            log.publish(now, key, value, options.ttl, seq)?;
             op.numbered(0, std::iter::once(seq));
             sending.queue(&encoded, 0, 1);
         }
         sending.defer(encoded.freeze());
         op.decided().await;
-        Ok(op.receipts().next().expect("a store of one record has one receipt"))
+        let mut result = None;
+        op.receipts(|receipt, full| result = Some((receipt, full)));
+        Ok(result.expect("a store of one record has one receipt"))
+    }
+
+    /// The own value under `key`, unless another store has replaced it since it was given `seq`.
+    pub(super) fn own_value(&self, key: &Key, seq: u64) -> Result<Bytes, StoreError> {
+        match self.log(key).find(runtime::now(), key) {
+            Some(own) if own.seq == seq => Ok(own.value.clone()),
+            Some(own) => Err(StoreError::Superseded { seq: own.seq }),
+            None => Err(StoreError::Superseded { seq }),
+        }
     }
 
     /// The replica set of `key` and how many of it must acknowledge.

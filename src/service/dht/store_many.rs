@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::store::{Sending, StoreError, StoreOptions, check, encode};
 use super::store_op::StoreOp;
-use super::{DhtService, Receipt, ReplicaSet, SHARDS, lock, shard_of};
+use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
 use crate::id::{Key, NodeId};
 use crate::pool::{LANE_FRAME_MAX, Peer};
 use crate::runtime;
@@ -37,9 +37,6 @@ struct Chunk {
     items: Vec<u32>,
 }
 
-/// Which part of a chunk belongs to which shard.
-type Runs = SmallVec<[(usize, Range<usize>); SHARDS]>;
-
 /// A chunk under way: its operation, and which item of the call each of its records is.
 type Flight = (Arc<StoreOp>, Vec<u32>);
 
@@ -49,7 +46,7 @@ impl DhtService {
     /// An error means that nothing was sent. That a record was not acknowledged is said by its receipt.
     pub(crate) async fn store_many(
         self: &Arc<Self>,
-        items: Vec<Item>,
+        mut items: Vec<Item>,
         options: StoreOptions,
     ) -> Result<Vec<Receipt>, StoreError> {
         let mut ttl_ms = 0;
@@ -59,23 +56,31 @@ impl DhtService {
         let mut receipts: Vec<Option<Receipt>> = Vec::new();
         receipts.resize_with(items.len(), || None);
         let everything: Vec<u32> = (0..).take(items.len()).collect();
-        let overtaken = self.pass(&items, everything, options, ttl_ms, &mut receipts).await?;
-        if !overtaken.is_empty() {
-            self.pass(&items, overtaken, options, ttl_ms, &mut receipts).await?;
+        let overtaken = self.pass(&mut items, everything, options, ttl_ms, &mut receipts).await?;
+        let mut again = Vec::new();
+        for (i, seq) in overtaken {
+            // What another store has replaced meanwhile stays as its receipt says.
+            if let Ok(value) = self.own_value(&items[i as usize].0, seq) {
+                items[i as usize].1 = value;
+                again.push(i);
+            }
+        }
+        if !again.is_empty() {
+            self.pass(&mut items, again, options, ttl_ms, &mut receipts).await?;
         }
         Ok(receipts.into_iter().flatten().collect())
     }
 
-    /// Stores the items numbered `which`; returns those whose sequence an earlier process of this node
-    /// had passed already.
+    /// Stores the items numbered `which`, whose values it takes; returns those whose sequence an earlier
+    /// process of this node had passed already, and that sequence.
     async fn pass(
         self: &Arc<Self>,
-        items: &[Item],
+        items: &mut [Item],
         which: Vec<u32>,
         options: StoreOptions,
         ttl_ms: u32,
         receipts: &mut [Option<Receipt>],
-    ) -> Result<Vec<u32>, StoreError> {
+    ) -> Result<Vec<(u32, u64)>, StoreError> {
         let mut overtaken = Vec::new();
         let mut flying: VecDeque<Flight> = VecDeque::new();
         for chunk in self.chunks(items, which, options)? {
@@ -100,30 +105,22 @@ impl DhtService {
         options: StoreOptions,
     ) -> Result<Vec<Chunk>, StoreError> {
         let now = runtime::now();
-        let mut groups: BTreeMap<Arc<[NodeId]>, Chunk> = BTreeMap::new();
-        let mut last: Option<(ReplicaSet, usize)> = None;
-        let mut whole: Vec<Chunk> = Vec::new();
-        for i in which {
-            let key = &items[i as usize].0;
-            let (set, required) = self.aim(now, key, options.ack)?;
-            match (&last, whole.last_mut()) {
-                (Some((same, _)), Some(chunk)) if Arc::ptr_eq(&same.nodes, &set.nodes) => chunk.items.push(i),
-                _ if self.is_everyone(&set) => {
-                    last = Some((set.clone(), required));
-                    whole.push(Chunk { set, required, items: vec![i] });
-                }
-                _ => {
-                    let nodes = Arc::clone(&set.nodes);
-                    let chunk = Chunk { set, required, items: Vec::new() };
-                    groups.entry(nodes).or_insert(chunk).items.push(i);
-                }
-            }
+        let Some(first) = which.first() else { return Ok(Vec::new()) };
+        let (set, required) = self.aim(now, &items[*first as usize].0, options.ack)?;
+        if self.is_everyone(&set) {
+            return Ok(cut(items, Chunk { set, required, items: which }));
         }
-        whole.extend(groups.into_values());
-        Ok(whole.into_iter().flat_map(|chunk| cut(items, chunk)).collect())
+        let mut groups: BTreeMap<Arc<[NodeId]>, Chunk> = BTreeMap::new();
+        for i in which {
+            let (set, required) = self.aim(now, &items[i as usize].0, options.ack)?;
+            let nodes = Arc::clone(&set.nodes);
+            let chunk = Chunk { set, required, items: Vec::new() };
+            groups.entry(nodes).or_insert(chunk).items.push(i);
+        }
+        Ok(groups.into_values().flat_map(|chunk| cut(items, chunk)).collect())
     }
 
-    /// Whether the set is the one shared by all keys, because the table holds no more than k nodes.
+    /// Whether the set is the one of all keys, because the table holds no more than k nodes.
     fn is_everyone(&self, set: &ReplicaSet) -> bool {
         lock(&self.table).all.as_ref().is_some_and(|(_, all)| Arc::ptr_eq(&all.nodes, &set.nodes))
     }
@@ -131,7 +128,7 @@ impl DhtService {
     /// Numbers, encodes and queues one chunk.
     async fn launch(
         self: &Arc<Self>,
-        items: &[Item],
+        items: &mut [Item],
         chunk: Chunk,
         options: StoreOptions,
         ttl_ms: u32,
@@ -146,9 +143,11 @@ impl DhtService {
             // Whoever has no room by the deadline is told so when the chunk is queued.
             let _ = peer.room_for(Class::Bulk, size, deadline).await;
         }
-        let (order, shards) = by_shard(items, &chunk.items);
+        let (places, shards) = by_shard(chunk.items.iter().map(|i| &items[*i as usize].0));
+        let order: Vec<u32> = places.iter().map(|place| chunk.items[*place as usize]).collect();
         let keys = order.iter().map(|i| items[*i as usize].0);
-        let nodes = Arc::clone(&chunk.set.nodes);
+        // A copy of its own, so that the receipts of concurrent calls do not share a counter.
+        let nodes = Arc::from(&chunk.set.nodes[..]);
         let op = Arc::new(StoreOp::new(nodes, chunk.set.target, chunk.required, keys, leases));
         let nodes = &chunk.set.nodes;
         let mut sending = Sending::new(self, nodes, &peers, &op, deadline, Class::Bulk);
@@ -169,7 +168,7 @@ impl DhtService {
     fn send_shard(
         &self,
         shard: usize,
-        items: &[Item],
+        items: &mut [Item],
         run: &[u32],
         options: StoreOptions,
         ttl_ms: u32,
@@ -181,28 +180,35 @@ impl DhtService {
         let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
         let first = self.next_seq.fetch_add(count, Ordering::Relaxed);
         for (seq, i) in (first..).zip(run) {
-            let (key, value) = &items[*i as usize];
-            log.publish(now, *key, value.clone(), options.ttl, seq)?;
+            let (key, value) = &mut items[*i as usize];
             encode(*key, seq, ttl_ms, value, encoded);
+            log.publish(now, *key, std::mem::take(value), options.ttl, seq)?;
         }
         queue(first..first + count, encoded);
         Ok(())
     }
 
     /// Waits for a chunk and puts its receipts where they belong.
-    async fn land(&self, (op, order): Flight, receipts: &mut [Option<Receipt>], overtaken: &mut Vec<u32>) {
+    async fn land(
+        &self,
+        (op, order): Flight,
+        receipts: &mut [Option<Receipt>],
+        overtaken: &mut Vec<(u32, u64)>,
+    ) {
         op.decided().await;
-        for (i, (receipt, _)) in order.into_iter().zip(op.receipts()) {
+        let mut order = order.into_iter();
+        op.receipts(|receipt, _| {
+            let Some(i) = order.next() else { return };
             let first_time = receipts[i as usize].is_none();
             if first_time
                 && !receipt.is_met()
                 && let Some(seq) = receipt.superseded
                 && self.jump(seq)
             {
-                overtaken.push(i);
+                overtaken.push((i, receipt.seq()));
             }
             receipts[i as usize] = Some(receipt);
-        }
+        });
     }
 }
 
@@ -228,29 +234,4 @@ fn cut(items: &[Item], group: Chunk) -> Vec<Chunk> {
     }
     chunks.push(Chunk { items: current, ..group });
     chunks
-}
-
-/// Orders the items of a chunk by the shard of their key; returns the order and where each shard is.
-fn by_shard(items: &[Item], which: &[u32]) -> (Vec<u32>, Runs) {
-    let mut counts = [0_usize; SHARDS];
-    for i in which {
-        counts[shard_of(&items[*i as usize].0)] += 1;
-    }
-    let mut next = [0_usize; SHARDS];
-    let mut shards = SmallVec::new();
-    let mut start = 0;
-    for (shard, count) in counts.into_iter().enumerate() {
-        next[shard] = start;
-        if count > 0 {
-            shards.push((shard, start..start + count));
-        }
-        start += count;
-    }
-    let mut order = vec![0; which.len()];
-    for i in which {
-        let place = &mut next[shard_of(&items[*i as usize].0)];
-        order[*place] = *i;
-        *place += 1;
-    }
-    (order, shards)
 }

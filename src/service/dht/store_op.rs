@@ -93,24 +93,22 @@ impl StoreOp {
         .await;
     }
 
-    /// The receipts as they stand, in the order of the items, and whether a replica was full.
-    pub(super) fn receipts(&self) -> impl Iterator<Item = (Receipt, bool)> {
-        let items = self.lock().items.clone();
-        let (replicas, required, target) = (Arc::clone(&self.replicas), self.required, self.target);
-        items.into_iter().map(move |item| {
+    /// Hands out the receipts as they stand, in the order of the items, and whether a replica was full.
+    pub(super) fn receipts(&self, mut each: impl FnMut(Receipt, bool)) {
+        for item in &self.lock().items {
             let receipt = Receipt {
                 key: item.key,
                 seq: item.seq,
-                replicas: Arc::clone(&replicas),
+                replicas: Arc::clone(&self.replicas),
                 acked: item.acked,
                 failed: item.failed,
                 unknown: item.unknown,
-                required,
-                target,
+                required: self.required,
+                target: self.target,
                 superseded: (item.superseded > 0).then_some(item.superseded),
             };
-            (receipt, item.full)
-        })
+            each(receipt, item.full);
+        }
     }
 
     fn update(&self, tag: Tag, mut each: impl FnMut(usize, &mut Item, u64)) {
