@@ -54,9 +54,6 @@ pub(super) enum Admitted {
 impl Inner {
     /// Waits for room as long as a request would, then gives up.
     async fn admit_inbound(self: &Arc<Self>, intro: &Introduction) -> Result<Arc<Peer>, CloseCode> {
-        if !intro.hello.grants.iter().all(|grant| grant.bytes > 0 && grant.requests > 0) {
-            return Err(CloseCode::Protocol);
-        }
         let until = runtime::now() + self.config.wait;
         loop {
             let room = self.room.notified();

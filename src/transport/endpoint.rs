@@ -300,11 +300,8 @@ impl Attempt {
             Lost::ByUs(code)
         };
         let peer = tls::peer_id(connection.inner()).ok_or_else(|| refuse(CloseCode::Protocol))?;
-        let patience = shared.config.hello_timeout;
-        let mut control =
-            timeout(patience, connection.accept()).await.map_err(|_| refuse(CloseCode::HelloTimeout))??;
-        let greeting = hello::await_greeting(&mut control.recv, &shared.realm, patience).await;
-        let (hello, decoder) = greeting.map_err(|error| match error {
+        let greeting = hello::await_greeting(&connection, &shared.realm, shared.config.hello_timeout).await;
+        let (control, hello, decoder) = greeting.map_err(|error| match error {
             HelloError::Timeout => refuse(CloseCode::HelloTimeout),
             HelloError::Refused(code) => refuse(code),
             HelloError::Lost(lost) => lost,

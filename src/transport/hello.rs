@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::timeout;
 
 use super::close::{CloseCode, Lost};
+use super::connection::Connection;
 use super::lane::{Lane, LaneError, LaneRecv};
 use crate::wire::{BODY_MAX, Decoder, Hello, Kind};
 
@@ -46,21 +47,28 @@ pub(super) async fn greet(
 ) -> Result<(Hello, Decoder), HelloError> {
     send(lane, Kind::Hello, hello).await?;
     let mut decoder = Decoder::new(BODY_MAX);
-    let answer = receive(&mut lane.recv, Kind::HelloAck, &mut decoder, patience).await?;
+    let answer = receive(&mut lane.recv, Kind::HelloAck, &mut decoder);
+    let answer = timeout(patience, answer).await.map_err(|_| HelloError::Timeout)??;
     judge(&answer, &hello.realm)?;
     Ok((answer, decoder))
 }
 
-/// Waits for the dialer's HELLO; returns it and what followed it on the lane.
+/// Waits for the dialer's control lane and for HELLO on it, `patience` for both together; returns the
+/// lane, HELLO, and what followed it.
 pub(super) async fn await_greeting(
-    recv: &mut LaneRecv,
+    connection: &Connection,
     realm: &str,
     patience: Duration,
-) -> Result<(Hello, Decoder), HelloError> {
+) -> Result<(Lane, Hello, Decoder), HelloError> {
     let mut decoder = Decoder::new(BODY_MAX);
-    let hello = receive(recv, Kind::Hello, &mut decoder, patience).await?;
+    let greeting = async {
+        let mut lane = connection.accept().await?;
+        let hello = receive(&mut lane.recv, Kind::Hello, &mut decoder).await?;
+        Ok::<_, HelloError>((lane, hello))
+    };
+    let (lane, hello) = timeout(patience, greeting).await.map_err(|_| HelloError::Timeout)??;
     judge(&hello, realm)?;
-    Ok((hello, decoder))
+    Ok((lane, hello, decoder))
 }
 
 /// Writes one HELLO or HELLO_ACK.
@@ -75,35 +83,31 @@ pub(super) async fn send(lane: &mut Lane, kind: Kind, hello: &Hello) -> Result<(
     Ok(lane.send.write(bytes).await?)
 }
 
-async fn receive(
-    recv: &mut LaneRecv,
-    kind: Kind,
-    decoder: &mut Decoder,
-    patience: Duration,
-) -> Result<Hello, HelloError> {
-    let reading = async {
-        loop {
-            if let Some(frame) = decoder.next().map_err(|_| HelloError::Refused(CloseCode::Protocol))? {
-                if frame.header.kind != kind as u8 {
-                    return Err(HelloError::Refused(CloseCode::Protocol));
-                }
-                return Hello::decode(frame.body).map_err(|_| HelloError::Refused(CloseCode::Protocol));
-            }
-            if !recv.fill(decoder).await? {
+async fn receive(recv: &mut LaneRecv, kind: Kind, decoder: &mut Decoder) -> Result<Hello, HelloError> {
+    loop {
+        if let Some(frame) = decoder.next().map_err(|_| HelloError::Refused(CloseCode::Protocol))? {
+            if frame.header.kind != kind as u8 {
                 return Err(HelloError::Refused(CloseCode::Protocol));
             }
+            return Hello::decode(frame.body).map_err(|_| HelloError::Refused(CloseCode::Protocol));
         }
-    };
-    timeout(patience, reading).await.map_err(|_| HelloError::Timeout)?
+        if !recv.fill(decoder).await? {
+            return Err(HelloError::Refused(CloseCode::Protocol));
+        }
+    }
 }
 
-/// Version and realm, judged by each side about the other.
+/// Version, realm and grants, judged by each side about the other. A lane without a grant would let
+/// every request on it wait for ever.
 fn judge(hello: &Hello, realm: &str) -> Result<(), HelloError> {
     if hello.version_min > VERSIONS.1 || hello.version_max < VERSIONS.0 {
         return Err(HelloError::Refused(CloseCode::Version));
     }
     if hello.realm != realm {
         return Err(HelloError::Refused(CloseCode::Realm));
+    }
+    if hello.grants.iter().any(|grant| grant.bytes == 0 || grant.requests == 0) {
+        return Err(HelloError::Refused(CloseCode::Protocol));
     }
     Ok(())
 }
