@@ -32,7 +32,10 @@ async fn accept(pool: Arc<Inner>, attempt: Attempt) {
     };
     let peer = match pool.admit_inbound(&greeting.intro).await {
         Ok(peer) => peer,
-        Err(code) => return greeting.refuse(code),
+        Err(code) => {
+            greeting.refuse(code);
+            return pool.refused(Lost::ByUs(code));
+        }
     };
     match greeting.welcome(&pool.hello).await {
         Ok(ready) => pool.started(&peer, ready),

@@ -170,6 +170,7 @@ impl Inner {
                 connection.close(CloseCode::Full);
                 Err(DialError::Full)
             }
+                self.lock().policy.turned_away();
             Admitted::Refused(code) => {
                 connection.close(code);
                 Err(AttemptError::Lost(Lost::ByUs(code)).into())
