@@ -145,6 +145,9 @@ impl Inner {
             for remote in resolve(address).await? {
                 match self.endpoint.dial(remote, expect, &hello).await {
                     Ok(ready) => return Ok(ready),
+                    // A name often has an address of a family that our socket cannot reach; what the
+                    // others answered says more.
+                    Err(AttemptError::Address) if matches!(last, DialError::Attempt(_)) => {}
                     Err(error) => last = error.into(),
                 }
             }
@@ -167,10 +170,10 @@ impl Inner {
                 Err(DialError::Duplicate)
             }
             Admitted::Full => {
+                self.lock().policy.turned_away();
                 connection.close(CloseCode::Full);
                 Err(DialError::Full)
             }
-                self.lock().policy.turned_away();
             Admitted::Refused(code) => {
                 connection.close(code);
                 Err(AttemptError::Lost(Lost::ByUs(code)).into())
