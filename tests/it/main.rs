@@ -1,5 +1,9 @@
 //! Real nodes, real QUIC, real TLS, on loopback.
 
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and start tasks")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it is surprised, helpers of tests included")]
 
+mod hello;
 mod store;
+mod tls;
+mod util;
