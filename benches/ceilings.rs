@@ -51,7 +51,7 @@ async fn rate(figures: &mut Figures, name: String, count: u64, work: impl Future
     let took = work.await;
     let cpu = cpu().saturating_sub(before);
     let count = count as f64;
-    figures.entry(format!("{name}, cpu us")).or_default().push(cpu.as_secs_f64() * 1e6 / count);
+    figures.entry(format!("{name}, cpu ns")).or_default().push(cpu.as_secs_f64() * 1e9 / count);
     figures.entry(format!("{name}, 1/s")).or_default().push(count / took.as_secs_f64());
 }
 

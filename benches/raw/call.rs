@@ -23,7 +23,11 @@ impl Encode for Store {
 }
 
 impl Done for oneshot::Sender<()> {
-    fn done(self, _: &[u8]) {
+    type Reply = ();
+
+    fn keep(_: &[u8]) {}
+
+    fn done(self, (): ()) {
         // The caller may have gone.
         let _ = self.send(());
     }

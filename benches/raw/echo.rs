@@ -17,9 +17,15 @@ impl Encode for Payload {
 }
 
 impl Done for oneshot::Sender<Payload> {
-    fn done(self, reply: &[u8]) {
+    type Reply = Payload;
+
+    fn keep(body: &[u8]) -> Payload {
+        body.try_into().expect("32 bytes")
+    }
+
+    fn done(self, reply: Payload) {
         // The caller may have gone.
-        let _ = self.send(reply.try_into().expect("32 bytes"));
+        let _ = self.send(reply);
     }
 }
 

@@ -25,7 +25,12 @@ impl Encode for Bytes {
 
 /// Who waits for the reply.
 pub(crate) trait Done: Send + 'static {
-    fn done(self, reply: &[u8]);
+    /// What is kept of a reply.
+    type Reply: Send;
+
+    fn keep(body: &[u8]) -> Self::Reply;
+
+    fn done(self, reply: Self::Reply);
 }
 
 /// What is put into the queue.
@@ -94,13 +99,20 @@ async fn write<B: Encode, D: Done>(
 async fn read<D: Done>(mut recv: RecvStream, pending: Arc<Mutex<Pending<D>>>) {
     let mut splitter = Splitter::default();
     let mut chunks = [const { Bytes::new() }; CHUNKS];
+    let mut done = Vec::new();
     while let Ok(Some(count)) = recv.read_chunks(&mut chunks).await {
-        let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-        for chunk in &mut chunks[..count] {
-            splitter.feed(chunk, |id, body| {
-                pending.remove(id).expect("a reply to a request").done(body);
-            });
-            *chunk = Bytes::new();
+        {
+            let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+            for chunk in &mut chunks[..count] {
+                splitter.feed(chunk, |id, body| {
+                    done.push((pending.remove(id).expect("a reply to a request"), D::keep(body)));
+                });
+                *chunk = Bytes::new();
+            }
+        }
+        // Waking is slow enough that the writer must not wait for it.
+        for (waiting, reply) in done.drain(..) {
+            waiting.done(reply);
         }
     }
 }

@@ -23,7 +23,11 @@ struct Call {
 }
 
 impl Done for Arc<Call> {
-    fn done(self, _: &[u8]) {
+    type Reply = ();
+
+    fn keep(_: &[u8]) {}
+
+    fn done(self, (): ()) {
         if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.done.notify_one();
         }
