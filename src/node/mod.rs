@@ -136,6 +136,29 @@ impl Node {
     }
 }
 
+/// What a client beside the pool has to know.
+#[cfg(feature = "baseline")]
+impl Node {
+    pub(crate) fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// What the node says about itself.
+    pub(crate) fn hello(&self) -> &crate::wire::Hello {
+        self.inner.pool.hello()
+    }
+
+    /// The nodes on which it stores what is stored under `key`.
+    pub(crate) fn replicas(&self, key: &crate::id::Key) -> Vec<NodeId> {
+        self.inner.dht.closest(key, self.inner.config.k)
+    }
+
+    /// Where `peer` was last known to listen, best first.
+    pub(crate) fn addresses(&self, peer: &NodeId) -> Vec<Address> {
+        self.inner.pool.addresses(peer)
+    }
+}
+
 #[cfg(feature = "test-util")]
 impl Node {
     /// Ends the node at once, as a crash would, and waits until its socket is free.

@@ -271,6 +271,12 @@ impl Pool {
         self.inner.lock().book.addresses(peer)
     }
 
+    /// What this node says about itself.
+    #[cfg(feature = "baseline")]
+    pub(crate) fn hello(&self) -> &Hello {
+        &self.inner.hello
+    }
+
     /// Whether the peer has lately left requests unanswered.
     pub(crate) fn is_suspect(&self, peer: &NodeId) -> bool {
         self.inner.lock().policy.is_suspect(*peer)

@@ -141,6 +141,14 @@ impl Endpoint {
         Self { inner, shared: Arc::new(Shared { tls, identity, realm, config, dialer, gate, reach }) }
     }
 
+    /// The same socket for dials as somebody else.
+    #[cfg(feature = "baseline")]
+    pub(crate) fn under(&self, identity: Identity, tls: Tls) -> Self {
+        let shared = &self.shared;
+        let (realm, config) = (shared.realm.clone(), shared.config.clone());
+        Self::new(self.inner.clone(), identity, tls, realm, config)
+    }
+
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.local_addr().ok()
     }

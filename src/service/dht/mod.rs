@@ -177,7 +177,7 @@ impl DhtService {
     }
 
     /// The nodes of the routing table that are closest to `key`, at most `count`.
-    pub(super) fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
+    pub(crate) fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
         let mut nodes = Vec::with_capacity(count.min(self.config.k));
         lock(&self.table).table.closest(key, count, &mut nodes);
         nodes
