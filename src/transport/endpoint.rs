@@ -146,7 +146,7 @@ impl Endpoint {
     pub(crate) fn under(&self, identity: Identity, tls: Tls) -> Self {
         let shared = &self.shared;
         let (realm, config) = (shared.realm.clone(), shared.config.clone());
-        Self::new(self.inner.clone(), identity, tls, realm, config)
+        Self::new(self.inner.clone(), identity, tls, realm, config, shared.reach)
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
