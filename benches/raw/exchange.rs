@@ -81,6 +81,13 @@ async fn write<B: Encode, D: Done>(
     let mut batch = Vec::with_capacity(QUEUE);
     let mut room = 256;
     while requests.recv_many(&mut batch, QUEUE).await > 0 {
+        // The first request wakes this task before the other callers have run: let them.
+        tokio::task::yield_now().await;
+        while batch.len() < QUEUE
+            && let Ok(request) = requests.try_recv()
+        {
+            batch.push(request);
+        }
         let mut out = Vec::with_capacity(room);
         {
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);

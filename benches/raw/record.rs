@@ -58,8 +58,4 @@ impl Map {
         let key = record.key.try_into().expect("a key of 32 bytes");
         self.0.insert(key, record.value.into());
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
 }
