@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig as QuinnConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+
+use super::reset_key::ResetKey;
 
 /// Streams that a peer may open before its HELLO was accepted.
 const STREAMS_BEFORE_HELLO: u32 = 8;
@@ -190,12 +193,11 @@ impl TransportConfig {
 
     /// The endpoint's configuration; `reset_key` comes from the node key, so that a restarted node
     /// can tell its peers at once that it no longer knows their connections (RFC 9000, section 10.3).
-    pub(super) fn endpoint(
-        &self,
-        reset_key: Arc<dyn quinn::crypto::HmacKey>,
-    ) -> Result<EndpointConfig, TransportConfigError> {
+    pub(super) fn endpoint(&self, reset_key: Arc<ResetKey>) -> Result<EndpointConfig, TransportConfigError> {
+        let ids = reset_key.connection_id_key();
         let mut config = EndpointConfig::new(reset_key);
         config.supported_versions(vec![1]);
+        config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
         config
             .max_udp_payload_size(self.mtu_max.max(Self::MTU_MAX))
             .map_err(|_| TransportConfigError::Mtu(self.mtu_max))?;

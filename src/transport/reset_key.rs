@@ -24,6 +24,13 @@ impl ResetKey {
         Self { secret: Sha256::digest(identity.sign(LABEL)).into() }
     }
 
+    /// What connection ids are made with. quinn resets only connections whose ids it could have made, so a
+    /// restarted node must make them as the process before it did.
+    pub(super) fn connection_id_key(&self) -> u64 {
+        let mac = self.mac(b"connection ids");
+        u64::from_le_bytes(*mac.first_chunk().expect("a mac is longer than eight bytes"))
+    }
+
     fn mac(&self, data: &[u8]) -> [u8; OUTPUT] {
         let mut inner = [0x36; BLOCK];
         let mut outer = [0x5c; BLOCK];
