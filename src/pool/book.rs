@@ -28,9 +28,14 @@ impl AddressBook {
     /// Adds addresses of `peer`, newest first; the oldest ones beyond [`ADDRESSES_MAX`] are forgotten.
     pub(super) fn learn(&mut self, peer: NodeId, endpoints: impl IntoIterator<Item = Endpoint>) {
         let known = self.peers.get_or_insert_mut(peer, Vec::new);
-        for (place, endpoint) in endpoints.into_iter().take(ADDRESSES_MAX).enumerate() {
+        let mut placed = 0;
+        for endpoint in endpoints.into_iter().take(ADDRESSES_MAX) {
+            if known[..placed].contains(&endpoint) {
+                continue;
+            }
             known.retain(|other| *other != endpoint);
-            known.insert(place.min(known.len()), endpoint);
+            known.insert(placed, endpoint);
+            placed += 1;
         }
         known.truncate(ADDRESSES_MAX);
     }
@@ -74,5 +79,14 @@ mod tests {
         assert_eq!(book.addresses(&peer).last(), Some(&endpoint(10)));
         book.learn(peer, [endpoint(3)]);
         assert_eq!(book.addresses(&peer).len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn an_address_that_is_told_twice_keeps_its_first_place() {
+        let mut book = AddressBook::new();
+        let peer = NodeId::from_bytes([1; 32]);
+        book.learn(peer, [endpoint(1)]);
+        book.learn(peer, [endpoint(2), endpoint(2), endpoint(3)]);
+        assert_eq!(book.addresses(&peer), [endpoint(2), endpoint(3), endpoint(1)]);
     }
 }
