@@ -10,6 +10,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::addr::PeerAddr;
 use crate::identity::Identity;
 use crate::node::{Config, Node, SpawnError};
 use crate::runtime;
@@ -18,6 +19,9 @@ use crate::transport::fault::Faults;
 
 pub use crate::transport::fault::{Link, Tally};
 pub use crate::transport::tls::RealmCa;
+
+/// How long a restart waits for the port of the stopped node.
+const PORT_FREE: Duration = Duration::from_secs(5);
 
 /// Describes a mesh; [`spawn`](Self::spawn) starts it.
 #[derive(Debug)]
@@ -100,26 +104,58 @@ impl LocalMesh {
     ///
     /// When the mesh was made without faults.
     pub async fn restart(&mut self, i: usize) -> Result<(), SpawnError> {
-        self.faults(i).silence();
-        let old = self.nodes[i].clone();
-        let faults = Faults::new(ChaCha8Rng::seed_from_u64(runtime::entropy()));
-        self.seats[i].faults = Some(faults.clone());
         let bootstrap =
             self.nodes.iter().enumerate().find(|(j, _)| *j != i).map(|(_, node)| node.peer_addr());
-        // The socket is free once every task of the old process has ended.
-        old.stop_now().await;
-        drop(old);
+        self.revive(i, bootstrap).await
+    }
+
+    /// As [`restart`](Self::restart), but the node tells nobody: its peers must find out by themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when its port cannot be bound again.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub async fn restart_unheard(&mut self, i: usize) -> Result<(), SpawnError> {
+        self.revive(i, None).await
+    }
+
+    async fn revive(&mut self, i: usize, bootstrap: Option<PeerAddr>) -> Result<(), SpawnError> {
+        self.faults(i).silence();
+        let faults = Faults::new(ChaCha8Rng::seed_from_u64(runtime::entropy()));
+        self.seats[i].faults = Some(faults.clone());
+        self.nodes[i].stop_now().await;
         let seat = &self.seats[i];
-        self.nodes[i] = Node::builder()
-            .identity(seat.identity.clone())
-            .listen(seat.addr)
-            .trust(self.trust.clone())
-            .config(self.config.clone())
-            .seed(self.seed.wrapping_add(i as u64))
-            .bootstrap(bootstrap)
-            .faults(faults)
-            .spawn()
-            .await?;
+        let builder = || {
+            Node::builder()
+                .identity(seat.identity.clone())
+                .listen(seat.addr)
+                .trust(self.trust.clone())
+                .config(self.config.clone())
+                .seed(self.seed.wrapping_add(i as u64))
+                .faults(faults.clone())
+        };
+        // The place must not stay empty, and the port is taken until the last handle of the old node is gone
+        // and quinn has noticed.
+        let placeholder = Node::builder().listen(SocketAddr::new(seat.addr.ip(), 0)).spawn().await?;
+        self.nodes[i] = placeholder;
+        let deadline = runtime::now() + PORT_FREE;
+        let node = loop {
+            match builder().spawn().await {
+                Err(SpawnError::Bind(_)) if runtime::now() < deadline => {
+                    tokio::time::sleep_until((runtime::now() + Duration::from_millis(1)).into()).await;
+                }
+                node => break node?,
+            }
+        };
+        self.nodes[i] = node;
+        if let Some(address) = bootstrap
+            && let Err(error) = self.nodes[i].join(&address).await
+        {
+            tracing::warn!(%address, %error, "bootstrap node not reached");
+        }
         Ok(())
     }
 
