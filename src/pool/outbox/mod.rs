@@ -10,7 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{Notify, Semaphore};
@@ -25,6 +25,9 @@ pub(super) use settle::Replied;
 
 /// The largest frame that shares a lane; a larger one travels on a stream of its own, bytes.
 pub(crate) const LANE_FRAME_MAX: usize = 64 << 10;
+
+/// How far apart the deadlines of stores that share a frame may be; a frame has one.
+const DEADLINE_SPAN: Duration = Duration::from_millis(50);
 
 /// Why nothing could be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub(super) enum Next {
 pub(super) struct Outbox {
     /// Bytes of the grant that are free; a request takes at least `unit` of them.
     room: Semaphore,
+    /// Of those who wait for room, the one that is next. Were they all to wait on `room`, what one gives
+    /// up to queue its request would go to the next, and nobody would ever get to queue anything.
+    turn: Semaphore,
     unit: u32,
     capacity: u32,
     wake: Notify,
@@ -128,6 +134,7 @@ impl Outbox {
         let capacity = grant.bytes.max(1);
         Self {
             room: Semaphore::new(usize::try_from(capacity).unwrap_or(usize::MAX)),
+            turn: Semaphore::new(1),
             unit: (capacity / grant.requests.max(1)).max(1),
             capacity,
             wake: Notify::new(),
@@ -171,7 +178,11 @@ impl Outbox {
     }
 
     /// Waits until a request of `bytes` would have had room; the room is not kept. Cancel safe.
+    ///
+    /// Whoever asks for the room without waiting again finds it: others who wait are not given it
+    /// meanwhile, because only one of them at a time looks for it.
     pub(super) async fn room_for(&self, bytes: usize) -> Result<(), Refusal> {
+        let _turn = self.turn.acquire().await.map_err(|_| Refusal::Closed)?;
         let permit = self.room.acquire_many(self.cost(bytes)).await;
         permit.map(drop).map_err(|_| Refusal::Closed)
     }
@@ -240,13 +251,16 @@ impl Outbox {
             return Err(Refusal::Closed);
         }
         let fits = state.batch.as_ref().is_some_and(|batch| {
-            batch.frame.len() + records.len() <= LANE_FRAME_MAX
+            batch.deadline.saturating_duration_since(deadline) <= 2 * DEADLINE_SPAN
+                && deadline <= batch.deadline
+                && batch.frame.len() + records.len() <= LANE_FRAME_MAX
                 && usize::from(batch.frame.count()) + usize::from(count) <= BATCH_RECORDS_MAX
         });
         if !fits {
             state.seal();
             let id = state.id();
             let frame = StoreBatch::open(id, publisher, &mut state.queue);
+            let deadline = deadline + DEADLINE_SPAN;
             state.batch = Some(Batch { frame, id, cost: 0, deadline, parts: Vec::new() });
         }
         if let Some(batch) = &mut state.batch {

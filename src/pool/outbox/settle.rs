@@ -63,6 +63,10 @@ impl Outbox {
     /// still hold the requests. Returns how many, and since when nothing was heard, if anything is due.
     pub(in crate::pool) fn expire(&self, now: Instant) -> (usize, Option<Duration>) {
         let mut state = self.lock();
+        // A writer that the peer holds up leaves the frame at the tail open.
+        if state.batch.as_ref().is_some_and(|batch| batch.deadline <= now) {
+            state.seal();
+        }
         let silence = match (state.pending.is_empty(), state.progress) {
             (true, _) => {
                 state.progress = None;
