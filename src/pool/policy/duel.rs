@@ -25,6 +25,11 @@ impl Rank {
         };
         Self { dialer, seq }
     }
+
+    /// The dialer's number for the dial.
+    pub(crate) fn seq(self) -> u64 {
+        self.seq
+    }
 }
 
 /// Whether a connection that became ready replaces the resident one.

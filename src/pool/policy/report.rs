@@ -125,6 +125,9 @@ pub struct Explain {
 pub struct OpenConnection {
     /// Who dialed it.
     pub dialed_by: Side,
+    /// The dialer's number for the dial. With [`dialed_by`](Self::dialed_by) it names the connection alike
+    /// at both ends.
+    pub dial: u64,
     /// How long ago it became ready.
     pub age: Duration,
     /// Uses that forbid to close it.

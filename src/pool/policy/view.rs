@@ -91,6 +91,7 @@ fn open<C>(conn: &Conn<C>, now: Instant) -> OpenConnection {
     let left = later(conn.used, conn.ttl).saturating_duration_since(now);
     OpenConnection {
         dialed_by: conn.dialer,
+        dial: conn.rank.seq(),
         age: now.saturating_duration_since(conn.opened),
         leases: conn.leases,
         idle: if conn.leases > 0 { Duration::ZERO } else { now.saturating_duration_since(conn.used) },
