@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::policy::types::{Admit, Candidate, CloseReason, ConnId, Refusal};
+use super::policy::types::{Acquire, Admit, Candidate, CloseReason, ConnId, Refusal};
 use super::serve::{self, Service};
-use super::{Inner, Peer, lane, upkeep};
+use super::{Inner, Lease, Peer, lane, upkeep};
 use crate::runtime;
 use crate::transport::{Attempt, CloseCode, Introduction, Lost, Ready, Side};
 use crate::wire::Class;
@@ -45,8 +45,8 @@ async fn accept(pool: Arc<Inner>, attempt: Attempt) {
 
 /// What became of a candidate.
 pub(super) enum Admitted {
-    /// It is the connection to its peer.
-    Kept(Arc<Peer>),
+    /// It is the connection to its peer, leased so that it cannot be evicted before its first use.
+    Kept(Lease),
     /// Another one stays; this one serves out what it carries.
     Duplicate(Arc<Peer>),
     /// No room until another connection ends.
@@ -61,7 +61,7 @@ impl Inner {
         loop {
             let room = self.room.notified();
             match self.admit(intro) {
-                Admitted::Kept(peer) => return Ok(peer),
+                Admitted::Kept(lease) => return Ok(Arc::clone(lease.peer())),
                 Admitted::Duplicate(peer) => {
                     peer.drain(CloseCode::Duplicate, upkeep::DRAIN);
                     return Ok(peer);
@@ -91,13 +91,24 @@ impl Inner {
             boot: intro.hello.boot,
             handle: Arc::clone(&peer),
         };
-        let (admitted, retired) = match state.policy.admit(runtime::now(), candidate) {
-            Admit::Kept { retire } => (Admitted::Kept(peer), retire),
+        let now = runtime::now();
+        let (admitted, retired) = match state.policy.admit(now, candidate) {
+            Admit::Kept { retire } => match state.policy.acquire(now, intro.peer) {
+                Acquire::Ready { id, handle } => {
+                    (Admitted::Kept(Lease::new(handle, id, Arc::clone(self))), retire)
+                }
+                _ => unreachable!("a connection that was kept under this lock is ready"),
+            },
             Admit::Duplicate => (Admitted::Duplicate(peer), Vec::new()),
             Admit::Full { retire } => (Admitted::Full, retire),
             Admit::Refused(refusal) => (Admitted::Refused(refusal_code(refusal)), Vec::new()),
         };
-        if let Admitted::Kept(peer) | Admitted::Duplicate(peer) = &admitted {
+        let live = match &admitted {
+            Admitted::Kept(lease) => Some(lease.peer()),
+            Admitted::Duplicate(peer) => Some(peer),
+            Admitted::Full | Admitted::Refused(_) => None,
+        };
+        if let Some(peer) = live {
             state.live.insert(id, Arc::clone(peer));
         }
         drop(state);
@@ -168,7 +179,8 @@ pub(super) fn close_code(reason: CloseReason) -> CloseCode {
     }
 }
 
-fn close_reason(code: CloseCode) -> CloseReason {
+/// Why a connection ends, from the code that a peer gave.
+pub(super) fn close_reason(code: CloseCode) -> CloseReason {
     match code {
         CloseCode::Capacity => CloseReason::Capacity,
         CloseCode::Idle => CloseReason::Idle,

@@ -14,7 +14,7 @@ use tokio::time::timeout_at;
 
 use super::admit::Admitted;
 use super::policy::types::{DialFailure, Join};
-use super::{AcquireError, DialState, Inner, Peer, Pool, State, book, upkeep};
+use super::{AcquireError, DialState, Inner, Lease, Pool, State, book, upkeep};
 use crate::addr::{Endpoint as Address, Mode, PeerAddr};
 use crate::id::NodeId;
 use crate::runtime;
@@ -103,7 +103,7 @@ impl Inner {
         peer: NodeId,
         seq: u64,
         addresses: Vec<Address>,
-    ) -> Result<(), DialError> {
+    ) -> Result<Lease, DialError> {
         let deadline = runtime::now() + self.config.dial_timeout;
         let expect = Expect::Node(peer);
         let mut last = DialError::NoAddress;
@@ -112,12 +112,7 @@ impl Inner {
         for address in addresses {
             let until = deadline.min(runtime::now() + share);
             match self.attempt(&address, expect, seq, until).await {
-                Ok(ready) => {
-                    return match self.take(ready) {
-                        Ok(_) => Ok(()),
-                        Err(error) => Err(error),
-                    };
-                }
+                Ok(ready) => return self.take(ready),
                 Err(error) => {
                     self.lock().book.demote(&peer, &address);
                     last = error;
@@ -157,12 +152,12 @@ impl Inner {
     }
 
     /// Offers a dialed connection to the policy.
-    fn take(self: &Arc<Self>, ready: Ready) -> Result<Arc<Peer>, DialError> {
+    fn take(self: &Arc<Self>, ready: Ready) -> Result<Lease, DialError> {
         let connection = ready.intro.connection.clone();
         match self.admit(&ready.intro) {
-            Admitted::Kept(peer) => {
-                self.started(&peer, ready);
-                Ok(peer)
+            Admitted::Kept(lease) => {
+                self.started(lease.peer(), ready);
+                Ok(lease)
             }
             Admitted::Duplicate(peer) => {
                 self.started(&peer, ready);

@@ -90,8 +90,8 @@ struct State {
     refusals: VecDeque<Lost>,
 }
 
-/// `None` while the dial is under way.
-type DialState = Option<Result<(), DialError>>;
+/// `None` while the dial is under way; then its end, leased until those who waited have their leases.
+type DialState = Option<Result<Lease, DialError>>;
 
 /// Why no connection to a peer could be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -197,19 +197,25 @@ impl Pool {
 
     async fn acquired(&self, peer: &NodeId) -> Result<Lease, AcquireError> {
         let mut patience: Option<Instant> = None;
+        // The dial that was waited for: its lease must outlive the next look at the pool.
+        let mut waited: Option<watch::Receiver<DialState>> = None;
         loop {
             let room = self.inner.room.notified();
             let step = self.poll(&mut self.inner.lock(), runtime::now(), peer);
+            drop(waited.take());
             match step {
                 Step::Ready(lease) => return Ok(lease),
                 Step::Failed(error) => return Err(error),
                 Step::Dialing(mut dial) => {
-                    let ended = dial.wait_for(Option::is_some).await;
-                    if let Ok(state) = ended
-                        && let Some(Err(error)) = &*state
-                    {
-                        return Err(error.clone().into());
+                    let failed = match dial.wait_for(Option::is_some).await.as_deref() {
+                        // The other connection of the pair is there and will do.
+                        Ok(Some(Err(DialError::Duplicate)) | Some(Ok(_)) | None) | Err(_) => None,
+                        Ok(Some(Err(error))) => Some(error.clone()),
+                    };
+                    if let Some(error) = failed {
+                        return Err(error.into());
                     }
+                    waited = Some(dial);
                 }
                 Step::Full => {
                     let until = *patience.get_or_insert_with(|| runtime::now() + self.inner.config.wait);
@@ -388,7 +394,7 @@ impl Inner {
 
     /// The peer has said GOAWAY on this connection: it is used no more, and drained from this side too.
     fn peer_leaves(&self, peer: &Arc<Peer>, code: CloseCode) {
-        let _ = self.lock().policy.retire_one(peer.conn, CloseReason::Remote);
+        let _ = self.lock().policy.retire_one(peer.conn, admit::close_reason(code));
         peer.drain(code, upkeep::DRAIN);
     }
 }
