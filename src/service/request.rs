@@ -12,6 +12,10 @@ use crate::pool::{Lease, Outcome, Pool, Refusal, RequestError, Sink, Tag};
 use crate::runtime;
 use crate::wire::{Class, Kind, Ping, Pong};
 
+/// Connections that a request is offered to when the one it found takes no more: another one of the same
+/// pair has won, or the peer has restarted.
+const TRIES: u32 = 3;
+
 /// Where the reply of one request arrives.
 #[derive(Debug, Default)]
 struct Reply(Mutex<Slot>);
@@ -85,13 +89,20 @@ pub(crate) async fn request(
 /// Asks `peer` for a sign of life and returns how long it took to come, connecting first if need be.
 pub(crate) async fn ping(pool: &Pool, peer: &NodeId, timeout: Duration) -> Result<Duration, RequestError> {
     let deadline = runtime::now() + timeout;
-    let lease = pool.acquire(peer, deadline).await.map_err(|_| RequestError::Unreachable)?;
     let nonce = runtime::entropy();
-    let start = runtime::now();
-    let body = request(&lease, Class::Control, 32, deadline, Kind::Pong, |id, out| {
-        let _ = Ping { nonce }.encode(id, out);
-    })
-    .await?;
+    let mut tries = 0;
+    let (start, body) = loop {
+        let lease = pool.acquire(peer, deadline).await.map_err(|_| RequestError::Unreachable)?;
+        let start = runtime::now();
+        let encode = |id, out: &mut BytesMut| {
+            let _ = Ping { nonce }.encode(id, out);
+        };
+        tries += 1;
+        match request(&lease, Class::Control, 32, deadline, Kind::Pong, encode).await {
+            Err(RequestError::NotSent) if tries < TRIES => {}
+            result => break (start, result?),
+        }
+    };
     match Pong::decode(&body) {
         Ok(pong) if pong.nonce == nonce => Ok(runtime::now().saturating_duration_since(start)),
         _ => Err(RequestError::Malformed),

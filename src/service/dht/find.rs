@@ -284,7 +284,8 @@ impl DhtService {
         timeout: Duration,
     ) -> Result<Vec<Record>, QueryError> {
         let deadline = runtime::now() + timeout;
-        drop(self.pool.acquire(&peer, deadline).await?);
+        // Held until the answer is there, so that the question finds this connection.
+        let _lease = self.pool.acquire(&peer, deadline).await?;
         let op = FindOp::new();
         self.ask(&op, peer, 0, vec![(key, None)], deadline);
         let answers = op.next().await.result?;

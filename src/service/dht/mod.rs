@@ -43,8 +43,11 @@ pub(crate) use store::StoreOptions;
 
 /// Shards of the replica store and of the publication log.
 pub(super) const SHARDS: usize = 16;
-/// Replicas at a time that wait for a connection or for room, over all stores of a node.
+/// Replicas at a time that wait for a connection or for room, over all operations of a node; larger
+/// records count as many.
 const DEFERRED_MAX: usize = 4_096;
+/// Bytes of records that count as one of [`DEFERRED_MAX`]: together no more than 16 MiB wait.
+const DEFERRED_SHARE: usize = 4 << 10;
 /// Records that one round of expiry looks at, per shard.
 const EXPIRE_BUDGET: usize = 4_096;
 /// How often expired records are collected.

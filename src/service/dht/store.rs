@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::store_op::{Leases, StoreOp};
-use super::{DhtService, Receipt, ReplicaSet};
+use super::{DEFERRED_SHARE, DhtService, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
@@ -254,11 +254,15 @@ impl<'a> Sending<'a> {
         self.queued = encoded.len();
     }
 
-    /// Gives the parts that found no room to tasks, a bounded number of them.
+    /// Gives the parts that found no room to tasks, as many as [`DEFERRED_MAX`](super::DEFERRED_MAX)
+    /// allows. A peer that has stopped answering is not waited for: it would keep room from the others.
     pub(super) fn defer(self, encoded: Bytes) {
         for (tag, range) in self.deferred {
-            let permit = Arc::clone(&self.service.deferred).try_acquire_owned();
-            let Ok(permit) = permit else {
+            let suspect = self.peers[usize::from(tag.peer)].is_some()
+                && self.service.pool.is_suspect(&self.nodes[usize::from(tag.peer)]);
+            let share = u32::try_from(1 + range.len() / DEFERRED_SHARE).unwrap_or(u32::MAX);
+            let permit = Arc::clone(&self.service.deferred).try_acquire_many_owned(share);
+            let Some(permit) = permit.ok().filter(|_| !suspect) else {
                 self.sink.settle(tag, Outcome::Failed(RequestError::Backpressure));
                 continue;
             };
