@@ -3,7 +3,13 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and start tasks")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it is surprised, helpers of tests included")]
 
+mod duel;
+mod flood;
 mod hello;
+mod nodes;
+mod pool;
+mod restart;
+mod shutdown;
 mod store;
 mod tls;
 mod util;
