@@ -10,6 +10,7 @@ mod nodes;
 mod pool;
 mod restart;
 mod shutdown;
+mod hostile;
 mod store;
 mod tls;
 mod util;
