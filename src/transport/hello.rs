@@ -12,10 +12,14 @@ use tokio::time::timeout;
 use super::close::{CloseCode, Lost};
 use super::connection::Connection;
 use super::lane::{Lane, LaneError, LaneRecv};
-use crate::wire::{BODY_MAX, Decoder, Hello, Kind};
+use crate::wire::{Decoder, Hello, Kind};
 
 /// The protocol versions that this node speaks, oldest and newest.
 pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+
+/// The largest body of a HELLO that is read, bytes. Its known fields take less than a fifth of it; whoever
+/// has not been judged yet may not make us hold more.
+const HELLO_BODY_MAX: u32 = 16 << 10;
 
 /// Why HELLO failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,7 +50,7 @@ pub(super) async fn greet(
     patience: Duration,
 ) -> Result<(Hello, Decoder), HelloError> {
     send(lane, Kind::Hello, hello).await?;
-    let mut decoder = Decoder::new(BODY_MAX);
+    let mut decoder = Decoder::new(HELLO_BODY_MAX);
     let answer = receive(&mut lane.recv, Kind::HelloAck, &mut decoder);
     let answer = timeout(patience, answer).await.map_err(|_| HelloError::Timeout)??;
     judge(&answer, &hello.realm)?;
@@ -60,7 +64,7 @@ pub(super) async fn await_greeting(
     realm: &str,
     patience: Duration,
 ) -> Result<(Lane, Hello, Decoder), HelloError> {
-    let mut decoder = Decoder::new(BODY_MAX);
+    let mut decoder = Decoder::new(HELLO_BODY_MAX);
     let greeting = async {
         let mut lane = connection.accept().await?;
         let hello = receive(&mut lane.recv, Kind::Hello, &mut decoder).await?;
