@@ -351,10 +351,16 @@ impl Greeting {
             answer.proof = self.shared.prove(&self.intro, &answer);
         }
         self.shared.config.raise(connection.inner());
-        match hello::send(&mut self.control, Kind::HelloAck, &answer).await {
-            Ok(()) => {}
-            Err(HelloError::Lost(lost)) => return Err(lost),
-            Err(_) => return Err(Lost::ByUs(CloseCode::Protocol)),
+        // A dialer that gives the stream no credit would keep its place at the gate for as long as it likes.
+        let patience = self.shared.config.hello_timeout;
+        match timeout(patience, hello::send(&mut self.control, Kind::HelloAck, &answer)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(HelloError::Lost(lost))) => return Err(lost),
+            Ok(Err(_)) => return Err(Lost::ByUs(CloseCode::Protocol)),
+            Err(_) => {
+                self.intro.connection.close(CloseCode::HelloTimeout);
+                return Err(Lost::ByUs(CloseCode::HelloTimeout));
+            }
         }
         self.guard.disarm();
         drop(self.permit);
