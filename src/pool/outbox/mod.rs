@@ -28,6 +28,9 @@ pub(crate) const LANE_FRAME_MAX: usize = 64 << 10;
 
 /// How far apart the deadlines of stores that share a frame may be; a frame has one.
 const DEADLINE_SPAN: Duration = Duration::from_millis(50);
+/// What a grant is taken for at most, requests and bytes: however much a peer offers to take, what it does
+/// not read is held here.
+const GRANT_MAX: Grant = Grant { requests: 1 << 16, bytes: 8 << 20 };
 
 /// Why nothing could be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,11 +134,12 @@ impl Outbox {
             let header = Header { kind: Kind::Open as u8, flags: class as u8, body_len: 0, id: 0 };
             queue.extend_from_slice(&header.encode());
         }
-        let capacity = grant.bytes.max(1);
+        let capacity = grant.bytes.clamp(1, GRANT_MAX.bytes);
+        let requests = grant.requests.clamp(1, GRANT_MAX.requests);
         Self {
             room: Semaphore::new(usize::try_from(capacity).unwrap_or(usize::MAX)),
             turn: Semaphore::new(1),
-            unit: (capacity / grant.requests.max(1)).max(1),
+            unit: (capacity / requests).max(1),
             capacity,
             wake: Notify::new(),
             state: Mutex::new(State {
@@ -364,5 +368,20 @@ impl State {
         let deadline = pending.deadline;
         self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         self.pending.insert(id, pending);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_offers_to_take_everything_does_not_fill_our_memory() {
+        let offer = Grant { requests: u32::MAX, bytes: u32::MAX };
+        let outbox = Outbox::new(Class::Bulk, offer, true);
+        assert_eq!(u32::try_from(outbox.room.available_permits()), Ok(GRANT_MAX.bytes));
+        assert_eq!(outbox.capacity / outbox.unit, GRANT_MAX.requests);
+        let fair = Outbox::new(Class::Bulk, Grant { requests: 16, bytes: 1_600 }, true);
+        assert_eq!((fair.capacity, fair.unit), (1_600, 100));
     }
 }
