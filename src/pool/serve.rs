@@ -169,6 +169,7 @@ impl Reader {
     }
 
     async fn lane(&mut self, recv: &mut LaneRecv, send: &mut LaneSend, mut decoder: Decoder) -> Stop {
+        decoder.set_body_max(LANE_BODY_MAX);
         let mut stalled: Option<Instant> = None;
         loop {
             loop {
