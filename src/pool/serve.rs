@@ -196,7 +196,10 @@ impl Reader {
     /// A single frame over the lane limit, its reply, and the end.
     async fn single(&mut self, recv: &mut LaneRecv, send: &mut LaneSend, mut decoder: Decoder) -> Stop {
         let peer = Arc::clone(&self.peer);
-        let Ok(_turn) = peer.singles_in.try_acquire() else { return Stop::Stream };
+        // The peer counts an exchange as over when it has its reply, which may be before we do.
+        let until = runtime::now() + self.service.first_byte;
+        let turn = timeout_at(until.into(), peer.singles_in.acquire()).await;
+        let Ok(Ok(_turn)) = turn else { return Stop::Stream };
         decoder.set_body_max(BODY_MAX);
         let deadline = runtime::now() + self.service.frame;
         self.class = Some(Class::Single);
