@@ -13,7 +13,7 @@ use tokio::time::timeout_at;
 
 use super::inbound::{Inbound, Violation};
 use super::lane::LANE_BODY_MAX;
-use super::peer::Peer;
+use super::peer::{Peer, SILENCE_MAX};
 use crate::runtime;
 use crate::transport::{CloseCode, Lane, LaneRecv, LaneSend, TransportConfig};
 use crate::wire::{self, BODY_MAX, Class, Decoder, Frame, GoAway, Kind, Ping, Pong};
@@ -102,6 +102,8 @@ struct Reader {
 enum Stop {
     /// It ended, stalled or was abandoned: only its own requests are concerned.
     Stream,
+    /// A reply could not be written whole: the stream is reset, so that the part is not taken for it.
+    Unread,
     /// The peer broke the protocol.
     Violation(Violation),
 }
@@ -129,6 +131,7 @@ impl Reader {
                 send.finish();
                 Ok(())
             }
+            Stop::Unread => Ok(()),
             Stop::Violation(violation) => {
                 tracing::debug!(peer = %format_args!("{:.8}", self.peer.id), %violation, "closing");
                 Err(violation)
@@ -178,8 +181,10 @@ impl Reader {
                     Ok(_) => stalled = None,
                     Err(violation) => return violation.into(),
                 }
-                if !self.out.is_empty() && send.write(self.out.split().freeze()).await.is_err() {
-                    return Stop::Stream;
+                if !self.out.is_empty()
+                    && let Err(stop) = self.reply(send).await
+                {
+                    return stop;
                 }
             }
             if self.out.capacity() > 0 {
@@ -196,25 +201,34 @@ impl Reader {
     /// A single frame over the lane limit, its reply, and the end.
     async fn single(&mut self, recv: &mut LaneRecv, send: &mut LaneSend, mut decoder: Decoder) -> Stop {
         let peer = Arc::clone(&self.peer);
+        decoder.set_body_max(BODY_MAX);
         // The peer counts an exchange as over when it has its reply, which may be before we do.
         let until = runtime::now() + self.service.first_byte;
         let turn = timeout_at(until.into(), peer.singles_in.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Stop::Stream };
-        decoder.set_body_max(BODY_MAX);
         let deadline = runtime::now() + self.service.frame;
         self.class = Some(Class::Single);
         loop {
             match self.answer_some(&mut decoder) {
                 Ok(0) => {}
                 Ok(_) => {
-                    let _ = send.write(self.out.split().freeze()).await;
-                    return Stop::Stream;
+                    return self.reply(send).await.err().unwrap_or(Stop::Stream);
                 }
                 Err(violation) => return violation.into(),
             }
             if let Err(stop) = self.fill(recv, &mut decoder, Some(deadline)).await {
                 return stop;
             }
+        }
+    }
+
+    /// Writes the replies gathered so far. A peer that does not read them loses the stream, because they
+    /// were asked for and have room in what it granted.
+    async fn reply(&mut self, send: &mut LaneSend) -> Result<(), Stop> {
+        let until = runtime::now() + SILENCE_MAX;
+        match timeout_at(until.into(), send.write(self.out.split().freeze())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Stop::Unread),
         }
     }
 
