@@ -237,9 +237,11 @@ impl Peer {
         }
     }
 
-    /// The peer has said GOAWAY: no new requests, and an answer in kind.
+    /// The peer has said GOAWAY: no new requests, and an answer in kind. Saying it again means nothing.
     pub(super) fn told_goodbye(self: &Arc<Self>, code: CloseCode) {
-        self.ending.told.store(true, Ordering::Release);
+        if self.ending.told.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.ending.changed.notify_waiters();
         if let Some(pool) = self.pool.upgrade() {
             pool.peer_leaves(self, code);
