@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::outbox::{Next, Replied};
 use super::peer::Peer;
 use crate::runtime;
-use crate::transport::{CloseCode, Lane, LaneRecv, LaneSend};
+use crate::transport::{CloseCode, Lane, LaneError, LaneRecv, LaneSend, Lost};
 use crate::wire::{Class, Decoder};
 
 /// How long opening a lane may wait for the peer's stream limit.
@@ -22,7 +22,7 @@ pub(super) fn open(peer: &Arc<Peer>, class: Class) {
     tasks.spawn(async move {
         match peer.connection.open(OPEN_TIMEOUT).await {
             Ok(lane) => run(peer, class, lane, Decoder::new(LANE_BODY_MAX)).await,
-            Err(_) => peer.outbox(class).die(),
+            Err(error) => give_up(&peer, class, error),
         }
     });
 }
@@ -42,14 +42,22 @@ async fn run(peer: Arc<Peer>, class: Class, lane: Lane, decoder: Decoder) {
     peer.ending.changed.notify_waiters();
 }
 
-async fn write(peer: &Peer, class: Class, mut send: LaneSend) {
+/// The lane can carry nothing more: whoever waits on it is told, and if the connection is still there it
+/// is replaced.
+fn give_up(peer: &Arc<Peer>, class: Class, error: LaneError) {
+    peer.outbox(class).die();
+    if error == LaneError::Abandoned {
+        peer.lost_lane();
+    }
+}
+
+async fn write(peer: &Arc<Peer>, class: Class, mut send: LaneSend) {
     let outbox = peer.outbox(class);
     loop {
         match outbox.next().await {
             Next::Write(bytes) => {
-                if send.write(bytes).await.is_err() {
-                    outbox.die();
-                    return;
+                if let Err(error) = send.write(bytes).await {
+                    return give_up(peer, class, error);
                 }
             }
             Next::Finish => {
@@ -63,18 +71,18 @@ async fn write(peer: &Peer, class: Class, mut send: LaneSend) {
 /// Takes replies to their requesters; never waits for anything but the peer.
 async fn read(peer: Arc<Peer>, class: Class, mut recv: LaneRecv, mut decoder: Decoder) {
     decoder.set_body_max(LANE_BODY_MAX);
-    loop {
+    let ended = loop {
         if !settle_all(&peer, class, &mut decoder) {
             peer.connection.close(CloseCode::Protocol);
-            break;
+            break LaneError::Lost(Lost::ByUs(CloseCode::Protocol));
         }
         match recv.fill(&mut decoder).await {
             Ok(true) => {}
-            Ok(false) | Err(_) => break,
+            Ok(false) => break LaneError::Abandoned,
+            Err(error) => break error,
         }
-    }
-    // Whoever still waits on a lane that has ended will not hear anything.
-    peer.outbox(class).die();
+    };
+    give_up(&peer, class, ended);
     peer.ending.changed.notify_waiters();
 }
 

@@ -392,6 +392,12 @@ impl Inner {
         }
     }
 
+    /// The peer has ended a lane on this connection, which lives on for what the others carry.
+    fn peer_fails(&self, peer: &Arc<Peer>) {
+        let _ = self.lock().policy.retire_one(peer.conn, CloseReason::Error);
+        peer.drain(CloseCode::Unresponsive, upkeep::DRAIN_FAILED);
+    }
+
     /// The peer has said GOAWAY on this connection: it is used no more, and drained from this side too.
     fn peer_leaves(&self, peer: &Arc<Peer>, code: CloseCode) {
         let _ = self.lock().policy.retire_one(peer.conn, admit::close_reason(code));

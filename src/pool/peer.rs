@@ -248,6 +248,17 @@ impl Peer {
         }
     }
 
+    /// The peer has ended a lane that this side still uses. It cannot be opened again, so the connection
+    /// is used no more: the next request gets a new one.
+    pub(super) fn lost_lane(self: &Arc<Self>) {
+        if self.ending.draining.load(Ordering::Acquire) {
+            return;
+        }
+        if let Some(pool) = self.pool.upgrade() {
+            pool.peer_fails(self);
+        }
+    }
+
     /// The connection is gone: everyone who waits is told.
     pub(super) fn die(&self) {
         for outbox in &self.outboxes {

@@ -11,6 +11,9 @@ use crate::runtime;
 const TICK: Duration = Duration::from_millis(50);
 /// How long a retired connection may take to finish what it carries.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
+/// The same for one whose peer has ended a lane. Short, because its end begins the back-off that keeps a
+/// peer who always does so from being dialed again and again.
+pub(super) const DRAIN_FAILED: Duration = Duration::from_secs(2);
 /// Timeouts of one tick that the policy hears of: more than make a peer suspect say nothing new.
 const TIMEOUTS_TOLD: usize = 2;
 
