@@ -8,12 +8,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use foveola::NodeId;
 use foveola::wire::{BODY_MAX, Class, Decoder, Grant, Header, Hello, Kind, Ping, Pong, encode_open};
-use quinn::crypto::rustls::QuicClientConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, TransportConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 /// How long anything that must happen may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -59,6 +60,16 @@ pub(crate) fn hello_frame(hello: &Hello) -> Vec<u8> {
     out.to_vec()
 }
 
+/// A new node id, the certificate that carries it, and its key.
+fn identity() -> (NodeId, CertificateDer<'static>, PrivatePkcs8KeyDer<'static>) {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let params = rcgen::CertificateParams::default();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let leaf = webpki::EndEntityCert::try_from(&certificate).unwrap();
+    let id = NodeId::of_spki(&leaf.subject_public_key_info());
+    (id, certificate, PrivatePkcs8KeyDer::from(key.serialize_der()))
+}
+
 /// Who dials: one identity, one socket.
 pub(crate) struct Dialer {
     pub(crate) id: NodeId,
@@ -74,14 +85,9 @@ impl Dialer {
 
     /// A dialer whose QUIC settings are as `tweak` leaves them.
     pub(crate) fn with(tweak: impl FnOnce(&mut TransportConfig)) -> Self {
-        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-        let params = rcgen::CertificateParams::default();
-        let certificate = params.self_signed(&key).unwrap().der().clone();
-        let leaf = webpki::EndEntityCert::try_from(&certificate).unwrap();
-        let id = NodeId::of_spki(&leaf.subject_public_key_info());
+        let (id, certificate, key) = identity();
         let provider = Arc::new(ring::default_provider());
         let verifier = Arc::new(AnyNode(Arc::clone(&provider)));
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         let mut crypto = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
@@ -130,12 +136,51 @@ impl Dialer {
     }
 }
 
+/// Who is dialed: accepts every node and every HELLO.
+pub(crate) struct Acceptor {
+    pub(crate) id: NodeId,
+    pub(crate) addr: SocketAddr,
+    endpoint: Endpoint,
+}
+
+impl Acceptor {
+    pub(crate) fn new() -> Self {
+        let (id, certificate, key) = identity();
+        let provider = Arc::new(ring::default_provider());
+        let verifier = Arc::new(AnyNode(Arc::clone(&provider)));
+        let mut crypto = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate], key.into())
+            .unwrap();
+        crypto.alpn_protocols = vec![b"foveola/1".to_vec()];
+        let crypto = Arc::new(QuicServerConfig::try_from(crypto).unwrap());
+        let config = quinn::ServerConfig::with_crypto(crypto);
+        let endpoint = Endpoint::server(config, (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        Self { id, addr: endpoint.local_addr().unwrap(), endpoint }
+    }
+
+    /// The next node that dials, its HELLO answered.
+    pub(crate) async fn accept(&self) -> Option<Raw> {
+        let connection = self.endpoint.accept().await?.await.ok()?;
+        let (send, recv) = connection.accept_bi().await.ok()?;
+        let mut control = Stream { send, recv, decoder: Decoder::new(BODY_MAX) };
+        let (_, body) = control.frame().await?;
+        let said = Hello::decode(&body).ok()?;
+        let mut out = BytesMut::new();
+        Hello { dial: said.dial, serves: true, ..hello() }.encode_ack(0, &mut out).unwrap();
+        control.send.write_all(&out).await.ok()?;
+        Some(Raw { id: self.id, connection, control, answer: said })
+    }
+}
+
 /// A connection on which HELLO was accepted.
 pub(crate) struct Raw {
     pub(crate) id: NodeId,
     pub(crate) connection: Connection,
     pub(crate) control: Stream,
-    /// What the node said about itself.
+    /// What the other side said about itself.
     pub(crate) answer: Hello,
 }
 
@@ -211,7 +256,12 @@ impl Stream {
     /// Whether the node gives this stream up in time, in either direction.
     pub(crate) async fn is_given_up(&mut self) -> bool {
         let Self { send, recv, .. } = self;
-        let stopped = async { matches!(send.stopped().await, Ok(Some(_))) };
+        let stopped = async {
+            // Nothing more can be heard of our half once it has been taken whole, or was reset.
+            if !matches!(send.stopped().await, Ok(Some(_))) {
+                std::future::pending::<()>().await;
+            }
+        };
         let ended = async {
             loop {
                 match recv.read_chunk(64 << 10, true).await {
@@ -222,7 +272,7 @@ impl Stream {
             }
         };
         let either = async {
-            tokio::select! { given_up = stopped => given_up, given_up = ended => given_up }
+            tokio::select! { () = stopped => true, given_up = ended => given_up }
         };
         tokio::time::timeout(PATIENCE, either).await.unwrap_or(false)
     }
@@ -242,6 +292,43 @@ impl ServerCertVerifier for AnyNode {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("tls 1.2 is not offered".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for AnyNode {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -52,7 +52,8 @@ async fn storm(addr: SocketAddr, name: &str, frames: &[u8]) -> Verdict {
         let lane = raw.lane(Class::Bulk).await;
         (lane.send, lane.recv)
     };
-    let reading = tokio::spawn(async move { while let Ok(Some(_)) = recv.read_chunk(1 << 20, false).await {} });
+    let reading =
+        tokio::spawn(async move { while let Ok(Some(_)) = recv.read_chunk(1 << 20, false).await {} });
     while begun.elapsed() < STORM && send.write_all(frames).await.is_ok() {
         bytes += frames.len();
     }
@@ -153,4 +154,3 @@ async fn garbage_datagrams_are_not_noticed() {
     watch.settled("garbage").await;
     watch.finish().await;
 }
-

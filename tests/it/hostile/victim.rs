@@ -92,7 +92,8 @@ impl Victim {
             .unwrap();
         let input = child.stdin.take().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap()).lines();
-        let memory = Memory { pid: child.id().unwrap(), peak: AtomicU64::new(0), stop: AtomicBool::new(false) };
+        let memory =
+            Memory { pid: child.id().unwrap(), peak: AtomicU64::new(0), stop: AtomicBool::new(false) };
         let memory = Arc::new(memory);
         Arc::clone(&memory).watch();
         let unknown = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -149,19 +150,21 @@ async fn child() {
         tokio::spawn(live(mesh.node(i).clone(), others, Arc::clone(&tally)));
     }
     println!("{MARK}{}", mesh.node(0).local_addr());
-    let mut input = BufReader::new(tokio::io::stdin()).lines();
-    while let Ok(Some(_)) = input.next_line().await {
+    let (asked, mut asks) = tokio::sync::mpsc::channel(1);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines() {
+            if line.is_err() || asked.blocking_send(()).is_err() {
+                return;
+            }
+        }
+    });
+    while asks.recv().await.is_some() {
         let mut sums = [0_u64; 5];
         for node in mesh.nodes() {
             let stats = node.stats();
             let refusals = node.pool().refusals().len();
-            let all = [
-                stats.tasks,
-                stats.streams_served as usize,
-                stats.connections,
-                stats.held_records,
-                refusals,
-            ];
+            let all =
+                [stats.tasks, stats.streams_served as usize, stats.connections, stats.held_records, refusals];
             for (sum, figure) in sums.iter_mut().zip(all) {
                 *sum += figure as u64;
             }

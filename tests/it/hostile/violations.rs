@@ -105,8 +105,16 @@ fn rows() -> Vec<(&'static str, Place, Vec<u8>)> {
         ("an extension", Lane(Class::Request), find_node(&map_with(&[0xd4, 1, 2]))),
         ("a reserved marker", Lane(Class::Request), find_node(&map_with(&[0xc1]))),
         ("a map of 2^32-1 fields", Lane(Class::Request), find_node(&[0xdf, 0xff, 0xff, 0xff, 0xff])),
-        ("a text of 2^32-1 bytes", Lane(Class::Request), find_node(&map_with(&[0xdb, 0xff, 0xff, 0xff, 0xff]))),
-        ("a byte string of 2^32-1 bytes", Lane(Class::Request), find_node(&map_with(&[0xc6, 255, 255, 255, 255]))),
+        (
+            "a text of 2^32-1 bytes",
+            Lane(Class::Request),
+            find_node(&map_with(&[0xdb, 0xff, 0xff, 0xff, 0xff])),
+        ),
+        (
+            "a byte string of 2^32-1 bytes",
+            Lane(Class::Request),
+            find_node(&map_with(&[0xc6, 255, 255, 255, 255])),
+        ),
         ("an empty body", Control, frame(Kind::Ping as u8, 0, 1, b"")),
         ("a byte too many", Control, frame(Kind::Ping as u8, 0, 1, b"\x81\xa5nonce\x01\x00")),
         ("a field twice", Control, frame(Kind::Ping as u8, 0, 1, b"\x82\xa5nonce\x01\xa5nonce\x01")),
