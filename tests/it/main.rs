@@ -11,6 +11,7 @@ mod pool;
 mod restart;
 mod shutdown;
 mod hostile;
+mod baseline;
 mod store;
 mod tls;
 mod util;
