@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use foveola::id::{Key, NodeId};
 use serde::Serialize;
 
-use crate::target::{Held, Proof, Target};
+use crate::target::{Held, Proof, Publisher, Target};
 use crate::workload::{Data, mix};
 
 /// Acknowledged records that are checked, when there are as many.
@@ -96,6 +96,7 @@ impl Sample {
         let claim = |entry: Entry| Claim {
             item: entry.item,
             key: entry.proof.key(),
+            publisher: entry.proof.publisher(),
             seq: entry.proof.seq(),
             replicas: entry.proof.replicas(),
         };
@@ -108,6 +109,7 @@ impl Sample {
 pub struct Claim {
     pub item: u64,
     pub key: Key,
+    pub publisher: Publisher,
     pub seq: u64,
     pub replicas: Vec<NodeId>,
 }
@@ -116,7 +118,7 @@ impl Claim {
     /// A claim about a record that nobody stored, so that a test can see a loss being found.
     pub fn planted(number: usize, replica: NodeId) -> Self {
         let key = Key::of_name(format!("loadgen/planted/{number}"));
-        Self { item: u64::MAX, key, seq: 1, replicas: vec![replica] }
+        Self { item: u64::MAX, key, publisher: Publisher::Writer, seq: 1, replicas: vec![replica] }
     }
 }
 
@@ -185,10 +187,10 @@ pub async fn audit(target: &Target, data: &Arc<Data>, acknowledged: u64, claims:
 async fn check(target: &Target, data: &Data, claim: &Claim, found: &mut Findings) {
     for replica in &claim.replicas {
         found.asked += 1;
-        let mut answer = target.held(*replica, claim.key).await;
+        let mut answer = target.held(*replica, claim.key, claim.publisher).await;
         for _ in 1..TRIES {
             if answer.is_err() {
-                answer = target.held(*replica, claim.key).await;
+                answer = target.held(*replica, claim.key, claim.publisher).await;
             }
         }
         let reason = match &answer {

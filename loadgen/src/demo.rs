@@ -76,7 +76,7 @@ pub async fn run(
     host: &Host,
     stop: &mut Stop,
 ) -> Result<(Demo, Option<Signal>)> {
-    let mesh = Mesh::start(NODES, K, seed).await?;
+    let mesh = Mesh::start(NODES, K, seed, None).await?;
     let outcome = arms(&mesh, seed, plant_loss, host, stop).await;
     mesh.shutdown().await;
     outcome
@@ -100,7 +100,7 @@ async fn arms(
     for name in ["legacy", "fresh", "pooled", "pooled-open"] {
         let mut plan = plan(name, seed, pooled_rate);
         plan.plant_loss = if name == "pooled" { plant_loss } else { 0 };
-        let done = measure(&mesh.target(&plan), &plan, host, name, stop).await?;
+        let done = measure(&mesh.target(&plan)?, &plan, host, name, stop).await?;
         if let Some(findings) = &done.report.audit {
             demo.audit.add(findings);
         }

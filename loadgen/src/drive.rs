@@ -16,7 +16,7 @@ use crate::progress::{Moment, Monitor};
 use crate::record::{Interval, Tally, Timeline};
 use crate::schedule::Schedule;
 use crate::stop::{Signal, Stop};
-use crate::target::Target;
+use crate::target::{Counters, Target};
 use crate::worker::{self, Feed, Shared};
 use crate::workload::Data;
 
@@ -49,6 +49,8 @@ pub struct Phase {
     pub cpu: Duration,
     pub rss_peak: u64,
     pub handshakes: u64,
+    /// What the node under load has sent; `None` where the baseline's own socket did the work.
+    pub traffic: Option<Counters>,
     pub udp_rcvbuf_errors: u64,
     pub signal: Option<Signal>,
 }
@@ -56,7 +58,7 @@ pub struct Phase {
 /// Counters of the process and the machine, before and after.
 struct Meter {
     cpu: Duration,
-    handshakes: u64,
+    counters: Counters,
     udp_rcvbuf_errors: u64,
 }
 
@@ -64,7 +66,7 @@ impl Meter {
     fn read(target: &Target) -> Self {
         Self {
             cpu: host::cpu_time(),
-            handshakes: target.handshakes(),
+            counters: target.counters(),
             udp_rcvbuf_errors: host::udp_rcvbuf_errors(),
         }
     }
@@ -117,13 +119,15 @@ pub async fn drive(
         None => Paced { intended: ended.tally.started, ..Paced::default() },
     };
     let after = Meter::read(target);
+    let traffic = after.counters.since(&before.counters);
     let (moments, rss_peak) = monitor.finish();
     let intervals = shared.timeline.take();
     ended.tally.add_lead(&intervals, plan.is_open());
     Ok(Phase {
         elapsed: elapsed(&ended.tally, start, part.duration, plan.is_open()),
         cpu: after.cpu.saturating_sub(before.cpu) + paced.cpu,
-        handshakes: ended.tally.handshakes + (after.handshakes - before.handshakes),
+        handshakes: ended.tally.handshakes + traffic.handshakes,
+        traffic: plan.is_pooled().then_some(traffic),
         udp_rcvbuf_errors: after.udp_rcvbuf_errors.saturating_sub(before.udp_rcvbuf_errors),
         intended: paced.intended,
         dropped: paced.dropped + ended.left,

@@ -24,7 +24,6 @@ mod record;
 mod report;
 mod run;
 mod schedule;
-mod sheet;
 mod stats;
 mod stop;
 mod target;

@@ -46,7 +46,7 @@ struct Ready {
 /// Runs a node until it is told to end.
 pub async fn run(args: &NodeArgs, stop: &mut Stop) -> Result<()> {
     let node = Single::start(args).await?;
-    let ready = Ready { kind: "loadgen.node", id: node.id(), addr: node.addr()?, pid: std::process::id() };
+    let ready = Ready { kind: "loadgen.node", id: node.id(), addr: node.addr(), pid: std::process::id() };
     crate::output::print(&(serde_json::to_string(&ready)? + "\n"))?;
     let (closed, mut parent) = oneshot::channel();
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {

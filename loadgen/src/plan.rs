@@ -5,6 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use foveola::baseline::IN_FLIGHT_MAX;
+use foveola::dht::store::StoreLimits;
+use serde::Serialize;
 
 /// What one operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +146,14 @@ impl fmt::Display for KeyDist {
     }
 }
 
+/// What each node may hold and publish, when a run needs more than the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    pub records: usize,
+    /// Of values.
+    pub bytes: usize,
+}
+
 /// A resolved run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -176,6 +187,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether the pool of a node does the work.
+    pub fn is_pooled(&self) -> bool {
+        self.transport == Transport::Pooled && self.workload != Workload::Connect
+    }
+
     pub const fn is_open(&self) -> bool {
         self.rate.is_some()
     }
@@ -184,6 +200,22 @@ impl Plan {
     /// actual start in a closed one, which has no other.
     pub const fn lead(&self) -> &'static str {
         if self.is_open() { "response" } else { "service" }
+    }
+
+    /// The limits that a node needs for all records of the run, unless the default ones are enough.
+    ///
+    /// Every identity of the fresh arm has a record of its own under a key; all arms leave a quarter free,
+    /// because a node shares its limits out among shards that are not equally full.
+    pub fn limits(&self) -> Option<Limits> {
+        let publishers = match self.transport {
+            Transport::Fresh => self.concurrency.min(IN_FLIGHT_MAX),
+            Transport::Pooled | Transport::Legacy => 1,
+        };
+        let need = self.keys.saturating_mul(publishers).saturating_mul(5) / 4;
+        let default = StoreLimits::default();
+        let bytes = need.saturating_mul(self.size);
+        let enough = need <= default.publisher_records && bytes <= default.publisher_bytes;
+        (!enough).then(|| Limits { records: need.max(default.records), bytes: bytes.max(default.bytes) })
     }
 
     /// Refuses what cannot be run.
@@ -245,6 +277,21 @@ pub mod tests {
         for text in ["", "zipf", "zipf:x", "zipf:-1", "hotspot:0.2", "hotspot:2/0.5", "normal"] {
             assert!(text.parse::<KeyDist>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn limits_follow_the_records_that_a_run_may_write() {
+        assert_eq!(plan().limits(), None);
+        let many = Plan { keys: 100_000, ..plan() };
+        let bytes = 125_000 * 64;
+        assert_eq!(
+            many.limits().map(|limits| (limits.records, limits.bytes.max(bytes))),
+            Some((125_000, 64 << 20))
+        );
+        let fresh = Plan { keys: 10_000, transport: Transport::Fresh, ..plan() };
+        assert_eq!(fresh.limits().map(|limits| limits.records), Some(8 * 12_500));
+        let large = Plan { keys: 1_000, size: 65_536, ..plan() };
+        assert_eq!(large.limits().map(|limits| limits.bytes), Some(1_250 * 65_536));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::audit::Findings;
 use crate::drive::Phase;
 use crate::hist::{self, Hist};
 use crate::host::Host;
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 use crate::record::Series;
 use crate::stats::Throughput;
 use crate::validity::Validity;
@@ -93,6 +93,8 @@ pub struct Config {
     pub size: Size,
     pub keys: usize,
     pub key_dist: String,
+    /// What each node may hold, where the run raised it; `null`: the default.
+    pub store_limits: Option<Limits>,
     pub duration_s: Option<f64>,
     pub ops: Option<u64>,
     pub drain_s: f64,
@@ -265,9 +267,9 @@ impl Report {
             transport: TransportRow {
                 handshakes: phase.handshakes,
                 handshakes_per_op: per_op(phase.handshakes as f64),
-                udp_datagrams_tx: None,
-                udp_ios_tx: None,
-                lost_packets: None,
+                udp_datagrams_tx: phase.traffic.map(|traffic| traffic.datagrams),
+                udp_ios_tx: phase.traffic.map(|traffic| traffic.send_calls),
+                lost_packets: phase.traffic.map(|traffic| traffic.lost_packets),
                 rtt_ns_p50: None,
                 mtu: None,
                 udp_rcvbuf_errors: phase.udp_rcvbuf_errors,
@@ -336,6 +338,7 @@ impl Config {
             size: Size { fixed: plan.size },
             keys: plan.keys,
             key_dist: plan.key_dist.to_string(),
+            store_limits: plan.limits(),
             duration_s: plan.duration.map(|duration| duration.as_secs_f64()),
             ops: plan.ops,
             drain_s: plan.drain.as_secs_f64(),

@@ -28,9 +28,9 @@ pub struct Done {
 /// Runs `plan` on a mesh of its own. Says on stderr when the mesh is there: from then on a signal yields
 /// partial results.
 pub async fn run(plan: &Plan, host: &Host, stop: &mut Stop) -> Result<Done> {
-    let mesh = Mesh::start(plan.nodes, plan.k, plan.seed).await?;
+    let mesh = Mesh::start(plan.nodes, plan.k, plan.seed, plan.limits()).await?;
     eprintln!("loadgen: {} on a mesh of {} nodes, seed {}", plan.workload.name(), plan.nodes, plan.seed);
-    let done = measure(&mesh.target(plan), plan, host, "measure", stop).await;
+    let done = measure(&mesh.target(plan)?, plan, host, "measure", stop).await;
     mesh.shutdown().await;
     done
 }

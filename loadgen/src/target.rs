@@ -6,16 +6,21 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use foveola::id::{Key, NodeId};
+use foveola::baseline::{Arm, Client};
+use foveola::dht::store::StoreLimits;
+use foveola::mesh::LocalMesh;
+use foveola::{Ack, Config, Identity, Key, Node, NodeId};
 
 use crate::errors::{Failure, Kind};
 use crate::node::NodeArgs;
-use crate::plan::{Acks, Plan, Transport};
-use crate::sheet::baseline::{self, Arm, Client};
-use crate::sheet::{Ack, FindError, Identity, LocalMesh, Node, PeerAddr, QueryError, Receipt, StoreError};
+use crate::plan::{Acks, Limits, Plan, Transport, Workload};
 
+mod failures;
 #[cfg(test)]
 pub mod fake;
+mod proof;
+
+pub use proof::{Proof, Publisher};
 
 /// A mesh in this process.
 pub struct Mesh {
@@ -24,31 +29,46 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Starts `nodes` nodes that know each other.
-    pub async fn start(nodes: usize, k: usize, seed: u64) -> Result<Self> {
-        let mesh = LocalMesh::builder().nodes(nodes).k(k).seed(seed).spawn().await;
+    /// Starts `nodes` nodes that know each other; `limits` raises what each holds and publishes.
+    pub async fn start(nodes: usize, k: usize, seed: u64, limits: Option<Limits>) -> Result<Self> {
+        let mut config = Config::default();
+        config.k = k;
+        if let Some(Limits { records, bytes }) = limits {
+            let StoreLimits { key_records, .. } = config.store;
+            let (publisher_records, publisher_bytes) = (records, bytes);
+            config.store = StoreLimits { records, bytes, publisher_records, publisher_bytes, key_records };
+            config.log.records = config.log.records.max(records);
+            config.log.bytes = config.log.bytes.max(bytes);
+        }
+        let mesh = LocalMesh::builder().nodes(nodes).seed(seed).config(config).spawn().await;
         Ok(Self { mesh: mesh.context("the mesh did not form")?, k })
     }
 
     /// The mesh as `plan` uses it: node 0 writes, the last node reads.
-    pub fn target(&self, plan: &Plan) -> Target {
+    ///
+    /// # Errors
+    ///
+    /// When the baseline has no socket.
+    pub fn target(&self, plan: &Plan) -> Result<Target> {
         let nodes = self.mesh.nodes();
         let writer = self.mesh.node(0).clone();
-        let client = match plan.transport {
-            Transport::Pooled => None,
-            Transport::Fresh => Some(Client::new(&writer, Arm::Fresh)),
-            Transport::Legacy => Some(Client::new(&writer, Arm::Legacy)),
+        let reader = self.mesh.node(nodes.len() - 1).clone();
+        let arm = match (plan.workload, plan.transport) {
+            (Workload::Connect, _) | (_, Transport::Fresh) => Some(Arm::Fresh),
+            (_, Transport::Legacy) => Some(Arm::Legacy),
+            (_, Transport::Pooled) => None,
         };
-        Target::Mesh(Arc::new(MeshTarget {
+        let client = arm.map(|arm| Client::new(&writer, arm)).transpose().context("the baseline")?;
+        Ok(Target::Mesh(Arc::new(MeshTarget {
             ids: nodes.iter().map(Node::id).collect(),
-            reader: self.mesh.node(nodes.len() - 1).clone(),
-            dialer: Client::new(&writer, Arm::Fresh),
+            actor: if plan.workload.reads() { reader.clone() } else { writer.clone() },
+            reader,
             writer,
             client,
             k: self.k,
             ack: ack(plan.ack),
             timeout: plan.timeout,
-        }))
+        })))
     }
 
     /// Stops every node.
@@ -67,16 +87,19 @@ impl Single {
     pub async fn start(args: &NodeArgs) -> Result<Self> {
         let identity = match (&args.identity, args.seed) {
             (Some(path), _) => Identity::load_or_generate(path).context("the identity")?,
-            (None, Some(seed)) => Identity::from_seed(seed_bytes(seed)),
+            (None, Some(seed)) => Identity::from_seed(&seed_bytes(seed)),
             (None, None) => Identity::generate(),
         };
-        let bootstrap: Vec<PeerAddr> = args
+        let bootstrap: Vec<foveola::addr::PeerAddr> = args
             .bootstrap
             .iter()
             .map(|addr| addr.parse())
             .collect::<Result<_, _>>()
             .context("--bootstrap")?;
-        let builder = Node::builder().identity(identity).listen(args.listen).k(args.k).bootstrap(bootstrap);
+        let mut config = Config::default();
+        config.k = args.k;
+        let builder =
+            Node::builder().identity(identity).listen(args.listen).config(config).bootstrap(bootstrap);
         Ok(Self { node: builder.spawn().await.context("the node did not start")? })
     }
 
@@ -84,8 +107,8 @@ impl Single {
         self.node.id().to_string()
     }
 
-    pub fn addr(&self) -> Result<SocketAddr> {
-        Ok(self.node.local_addr()?)
+    pub fn addr(&self) -> SocketAddr {
+        self.node.local_addr()
     }
 
     pub async fn shutdown(self) {
@@ -98,56 +121,31 @@ fn seed_bytes(seed: u64) -> [u8; 32] {
     *Key::of_name(format!("loadgen/node/{seed}")).as_bytes()
 }
 
-/// A replica's answer about one key of the writer.
+/// A replica's answer about one key of one publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
     pub seq: u64,
     pub value: Bytes,
 }
 
-/// A receipt.
-#[derive(Debug)]
-pub enum Proof {
-    Pooled(Receipt),
-    Baseline(Key, baseline::Receipt),
-    #[cfg(test)]
-    Fake(Key, u64, Vec<NodeId>),
+/// What the node under load has counted since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Handshakes completed for its pool.
+    pub handshakes: u64,
+    pub datagrams: u64,
+    pub send_calls: u64,
+    pub lost_packets: u64,
 }
 
-impl Proof {
-    pub fn key(&self) -> Key {
-        match self {
-            Self::Pooled(receipt) => receipt.key(),
-            Self::Baseline(key, _) => *key,
-            #[cfg(test)]
-            Self::Fake(key, ..) => *key,
-        }
-    }
-
-    pub fn seq(&self) -> u64 {
-        match self {
-            Self::Pooled(receipt) => receipt.seq(),
-            Self::Baseline(_, receipt) => receipt.seq,
-            #[cfg(test)]
-            Self::Fake(_, seq, _) => *seq,
-        }
-    }
-
-    /// The replicas that acknowledged.
-    pub fn replicas(&self) -> Vec<NodeId> {
-        match self {
-            Self::Pooled(receipt) => receipt.acked().collect(),
-            Self::Baseline(_, receipt) => receipt.acked.clone(),
-            #[cfg(test)]
-            Self::Fake(_, _, replicas) => replicas.clone(),
-        }
-    }
-
-    /// Connections that were opened for this operation alone.
-    pub fn handshakes(&self) -> u64 {
-        match self {
-            Self::Baseline(_, receipt) => u64::from(receipt.handshakes),
-            _ => 0,
+impl Counters {
+    /// What was counted after `before`.
+    pub const fn since(&self, before: &Self) -> Self {
+        Self {
+            handshakes: self.handshakes.saturating_sub(before.handshakes),
+            datagrams: self.datagrams.saturating_sub(before.datagrams),
+            send_calls: self.send_calls.saturating_sub(before.send_calls),
+            lost_packets: self.lost_packets.saturating_sub(before.lost_packets),
         }
     }
 }
@@ -165,9 +163,10 @@ pub struct MeshTarget {
     ids: Vec<NodeId>,
     writer: Node,
     reader: Node,
-    /// Stores through new connections; `None`: through the pool.
+    /// The one of the two whose operations are measured.
+    actor: Node,
+    /// Works through new connections; `None`: through the pool.
     client: Option<Client>,
-    dialer: Client,
     k: usize,
     ack: Ack,
     timeout: Duration,
@@ -218,10 +217,15 @@ impl Target {
         }
     }
 
-    /// What `replica` itself, asked over the network, holds of the writer under `key`.
-    pub async fn held(&self, replica: NodeId, key: Key) -> Result<Option<Held>, Failure> {
+    /// What `replica` itself, asked over the network, holds of `publisher` under `key`.
+    pub async fn held(
+        &self,
+        replica: NodeId,
+        key: Key,
+        publisher: Publisher,
+    ) -> Result<Option<Held>, Failure> {
         match self {
-            Self::Mesh(mesh) => mesh.held(replica, key).await,
+            Self::Mesh(mesh) => mesh.held(replica, key, publisher).await,
             #[cfg(test)]
             Self::Fake(fake) => fake.held(replica, key),
         }
@@ -236,12 +240,20 @@ impl Target {
         }
     }
 
-    /// Handshakes that the writer has completed through its pool.
-    pub fn handshakes(&self) -> u64 {
+    /// What the node under load has counted; the baseline's own socket is not in it.
+    pub fn counters(&self) -> Counters {
         match self {
-            Self::Mesh(mesh) => mesh.writer.stats().handshakes,
+            Self::Mesh(mesh) => {
+                let stats = mesh.actor.stats();
+                Counters {
+                    handshakes: stats.handshakes,
+                    datagrams: stats.datagrams_sent,
+                    send_calls: stats.send_calls,
+                    lost_packets: stats.lost_packets,
+                }
+            }
             #[cfg(test)]
-            Self::Fake(_) => 0,
+            Self::Fake(_) => Counters::default(),
         }
     }
 
@@ -260,18 +272,20 @@ impl MeshTarget {
         match &self.client {
             None => {
                 let call = self.writer.dht().store(key, value).ack(self.ack).timeout(self.timeout);
-                call.await.map(Proof::Pooled).map_err(|error| store_failure(&error))
+                call.await.map(Proof::Pooled).map_err(|error| failures::store(&error))
             }
             Some(client) => {
                 let receipt = self.within(client.store(key, value)).await?;
-                receipt.map(|receipt| Proof::Baseline(key, receipt)).map_err(|error| baseline_failure(&error))
+                receipt
+                    .map(|receipt| Proof::Baseline(key, receipt))
+                    .map_err(|error| failures::baseline(&error))
             }
         }
     }
 
     async fn store_many(&self, items: Vec<(Key, Bytes)>) -> Result<Vec<Proof>, Failure> {
         let call = self.writer.dht().store_many(items).ack(self.ack).timeout(self.timeout);
-        let receipts = call.await.map_err(|error| store_failure(&error))?;
+        let receipts = call.await.map_err(|error| failures::store(&error))?;
         if let Some(unmet) = receipts.iter().find(|receipt| !receipt.is_met()) {
             let acks = unmet.acked().count();
             return Err(Failure::new(Kind::NotEnoughReplicas, format!("{acks} replicas acknowledged")));
@@ -280,7 +294,10 @@ impl MeshTarget {
     }
 
     async fn find(&self, key: Key) -> Result<Bytes, Failure> {
-        let records = self.within(self.reader.dht().find_value(key)).await?.map_err(|e| find_failure(&e))?;
+        let records = self
+            .within(self.reader.dht().find_value(key).into_future())
+            .await?
+            .map_err(|e| failures::find(&e))?;
         let record = records.into_iter().next();
         record
             .map(|record| record.value)
@@ -288,7 +305,10 @@ impl MeshTarget {
     }
 
     async fn find_many(&self, keys: Vec<Key>) -> Result<Vec<Bytes>, Failure> {
-        let found = self.within(self.reader.dht().find_many(keys)).await?.map_err(|e| find_failure(&e))?;
+        let found = self
+            .within(self.reader.dht().find_many(keys).into_future())
+            .await?
+            .map_err(|e| failures::find(&e))?;
         let first = found.into_iter().map(|records| records.into_iter().next().map(|record| record.value));
         first
             .collect::<Option<Vec<_>>>()
@@ -296,15 +316,22 @@ impl MeshTarget {
     }
 
     async fn connect(&self, i: u64) -> Result<(), Failure> {
+        let Some(client) = &self.client else {
+            return Err(Failure::new(Kind::Connect, "the pool does not dial on demand"));
+        };
         let peers = &self.ids[1..];
         let peer = peers[(i % peers.len() as u64) as usize];
-        self.within(self.dialer.dial(peer)).await?.map_err(|error| baseline_failure(&error))
+        self.within(client.dial(peer)).await?.map_err(|error| failures::baseline(&error))
     }
 
-    async fn held(&self, replica: NodeId, key: Key) -> Result<Option<Held>, Failure> {
-        let dht = self.writer.dht();
-        let records = self.within(dht.query_peer(replica, key)).await?.map_err(|e| query_failure(&e))?;
-        let own = records.into_iter().find(|record| record.publisher == self.writer.id());
+    async fn held(&self, replica: NodeId, key: Key, publisher: Publisher) -> Result<Option<Held>, Failure> {
+        let publisher = match publisher {
+            Publisher::Writer => self.writer.id(),
+            Publisher::Client(id) => id,
+        };
+        let question = self.writer.dht().query_peer(replica, key);
+        let records = self.within(question.into_future()).await?.map_err(|e| failures::query(&e))?;
+        let own = records.into_iter().find(|record| record.publisher == publisher);
         Ok(own.map(|record| Held { seq: record.seq, value: record.value }))
     }
 
@@ -329,30 +356,4 @@ const fn ack(acks: Acks) -> Ack {
         Acks::Quorum => Ack::Quorum,
         Acks::All => Ack::All,
     }
-}
-
-fn store_failure(error: &StoreError) -> Failure {
-    let kind = match error {
-        error if error.is_timeout() => Kind::Timeout,
-        StoreError::NotEnoughReplicas { .. } => Kind::NotEnoughReplicas,
-        StoreError::StorageFull => Kind::StorageFull,
-        StoreError::Backpressure => Kind::Backpressure,
-        StoreError::PoolExhausted => Kind::Exhausted,
-        StoreError::Unreachable => Kind::Connect,
-        StoreError::Shutdown => Kind::Cancelled,
-        _ => Kind::Remote,
-    };
-    Failure::new(kind, error)
-}
-
-fn find_failure(error: &FindError) -> Failure {
-    Failure::new(if error.is_timeout() { Kind::Timeout } else { Kind::Remote }, error)
-}
-
-fn query_failure(error: &QueryError) -> Failure {
-    Failure::new(if error.is_timeout() { Kind::Timeout } else { Kind::Remote }, error)
-}
-
-fn baseline_failure(error: &baseline::StoreError) -> Failure {
-    Failure::new(if error.is_timeout() { Kind::Timeout } else { Kind::Connect }, error)
 }

@@ -130,6 +130,7 @@ mod tests {
             cpu: Duration::from_secs(1),
             rss_peak: 0,
             handshakes: 0,
+            traffic: None,
             udp_rcvbuf_errors: 0,
             signal: None,
         }
