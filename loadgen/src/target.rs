@@ -287,8 +287,7 @@ impl MeshTarget {
         let call = self.writer.dht().store_many(items).ack(self.ack).timeout(self.timeout);
         let receipts = call.await.map_err(|error| failures::store(&error))?;
         if let Some(unmet) = receipts.iter().find(|receipt| !receipt.is_met()) {
-            let acks = unmet.acked().count();
-            return Err(Failure::new(Kind::NotEnoughReplicas, format!("{acks} replicas acknowledged")));
+            return Err(failures::unmet(unmet));
         }
         Ok(receipts.into_iter().map(Proof::Pooled).collect())
     }

@@ -1,7 +1,8 @@
 //! The errors of the library by kind.
 
 use foveola::{
-    AcquireError, AttemptError, DialError, FindError, Lost, QueryError, RequestError, StoreError, baseline,
+    AcquireError, AttemptError, DialError, FindError, Lost, QueryError, Receipt, RequestError, StoreError,
+    baseline,
 };
 
 use crate::errors::{Failure, Kind};
@@ -15,6 +16,20 @@ pub fn store(error: &StoreError) -> Failure {
         _ => Kind::Remote,
     };
     Failure::new(kind, error)
+}
+
+/// A record of a batch that too few replicas acknowledged.
+pub fn unmet(receipt: &Receipt) -> Failure {
+    let (failed, unknown) = (receipt.failed().count(), receipt.unknown().count());
+    let kind = if unknown > 0 { Kind::Timeout } else { Kind::NotEnoughReplicas };
+    let (acks, required) = (receipt.acks(), receipt.required());
+    let message =
+        format!("{acks} of {required} replicas acknowledged, {failed} did not take it, {unknown} unknown");
+    let message = match receipt.superseded() {
+        Some(_) => message + ", overtaken by a later store of the key",
+        None => message,
+    };
+    Failure::new(kind, message)
 }
 
 pub fn find(error: &FindError) -> Failure {
