@@ -26,6 +26,7 @@ mod lease;
 mod outbox;
 mod peer;
 pub(crate) mod policy;
+mod report;
 mod serve;
 mod single;
 mod upkeep;
@@ -35,7 +36,7 @@ pub use inbound::RequestError;
 pub(crate) use inbound::{Inbound, Outcome, Promise, Sink, Tag, Violation};
 pub(crate) use lease::Lease;
 pub(crate) use outbox::{LANE_FRAME_MAX, Refusal};
-pub(crate) use peer::Peer;
+pub(crate) use peer::{Peer, Room};
 pub use policy::config::{PoolConfig, PoolConfigError};
 pub use policy::report::{ClosedConnection, Closes, Explain, OpenConnection, PoolStats};
 pub use policy::types::{CloseReason, DialFailure};
@@ -122,16 +123,6 @@ impl AcquireError {
     pub fn is_retryable(&self) -> bool {
         !matches!(self, Self::SelfDial | Self::Shutdown)
     }
-}
-
-/// What the connections of a pool have done and are doing.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Activity {
-    pub(crate) handshakes: u64,
-    pub(crate) connections: usize,
-    pub(crate) streams_served: u32,
-    pub(crate) late_replies: u64,
-    pub(crate) traffic: Traffic,
 }
 
 /// What [`Pool::poll`] found.
@@ -291,37 +282,6 @@ impl Pool {
     /// The peers with a resident connection.
     pub(crate) fn residents(&self) -> Vec<NodeId> {
         self.inner.lock().policy.residents().map(|(id, _)| id).collect()
-    }
-
-    pub(crate) fn stats(&self) -> PoolStats {
-        let state = self.inner.lock();
-        let messages = state.live.values().map(|peer| peer.messages()).sum::<u64>();
-        PoolStats { messages: state.past_messages + messages, ..state.policy.stats() }
-    }
-
-    pub(crate) fn explain(&self, peer: &NodeId) -> Explain {
-        self.inner.lock().policy.explain(runtime::now(), *peer)
-    }
-
-    /// How the last inbound attempts failed, oldest first.
-    pub(crate) fn refusals(&self) -> Vec<Lost> {
-        self.inner.lock().refusals.iter().copied().collect()
-    }
-
-    pub(crate) fn activity(&self) -> Activity {
-        let state = self.inner.lock();
-        let mut traffic = state.past;
-        for peer in state.live.values() {
-            traffic += peer.connection.traffic();
-        }
-        let [dialed, accepted] = &self.inner.handshakes;
-        Activity {
-            handshakes: dialed.load(Ordering::Relaxed) + accepted.load(Ordering::Relaxed),
-            connections: state.live.len(),
-            streams_served: serve::served(state.live.values()),
-            late_replies: state.live.values().map(|peer| peer.late.load(Ordering::Relaxed)).sum(),
-            traffic,
-        }
     }
 
     /// Ends every connection at once; everyone who waits is told.

@@ -50,6 +50,20 @@ pub(crate) struct Peer {
     pub(super) late: AtomicU64,
 }
 
+/// Room on a lane that is kept for STORE records to come; what is left of it goes back when dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    peer: Arc<Peer>,
+    class: Class,
+    left: u32,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.peer.outbox(self.class).give_back(self.left);
+    }
+}
+
 /// The state of a drain, seen from both sides.
 #[derive(Debug, Default)]
 pub(super) struct Ending {
@@ -112,12 +126,25 @@ impl Peer {
         publisher: &NodeId,
         records: &[u8],
         deadline: Instant,
-        sink: &Arc<dyn Sink>,
-        tag: Tag,
+        waiting: (&Arc<dyn Sink>, Tag),
+        room: Option<&mut Room>,
     ) -> Result<(), Refusal> {
-        let open = self.outbox(class).push_store(publisher, records, deadline, sink, tag)?;
+        let kept = room.map(|room| &mut room.left);
+        let open = self.outbox(class).push_store(publisher, records, deadline, waiting, kept)?;
         self.open_if(open, class);
         Ok(())
+    }
+
+    /// Waits for the room of STORE records of `bytes` on the lane and keeps it for them. Cancel safe.
+    pub(crate) async fn keep_room(
+        self: &Arc<Self>,
+        class: Class,
+        bytes: usize,
+        deadline: Instant,
+    ) -> Option<Room> {
+        let keeping = self.outbox(class).keep_room(bytes);
+        let left = tokio::time::timeout_at(deadline.into(), keeping).await.ok()?.ok()?;
+        Some(Room { peer: Arc::clone(self), class, left })
     }
 
     /// Queues one request frame of about `size` bytes without waiting.

@@ -3,15 +3,15 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the clock and start tasks")]
 #![allow(clippy::unwrap_used, reason = "a test fails where it is surprised, helpers of tests included")]
 
+mod baseline;
 mod duel;
 mod flood;
 mod hello;
+mod hostile;
 mod nodes;
 mod pool;
 mod restart;
 mod shutdown;
-mod hostile;
-mod baseline;
 mod store;
 mod tls;
 mod util;

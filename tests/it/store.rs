@@ -41,3 +41,27 @@ async fn many_records_have_one_receipt_each() {
     }
     mesh.shutdown().await;
 }
+
+/// Calls that want the same room at the same replicas, for the same keys, all get it in turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_calls_of_many_records_share_the_room_of_their_replicas() {
+    let mesh = LocalMesh::builder().nodes(5).k(4).spawn().await.unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for call in 0..64_usize {
+        let node = mesh.node(0).clone();
+        calls.spawn(async move {
+            for round in 0..4 {
+                let first = 997 * (call + round);
+                let items = (first..first + 256)
+                    .map(|i| (Key::of_name(format!("k{}", i % 10_000)), Bytes::from(vec![1; 256])));
+                for receipt in node.dht().store_many(items).ack(Ack::All).await.unwrap() {
+                    assert!(receipt.is_met(), "{receipt:?}");
+                }
+            }
+        });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap();
+    }
+    mesh.shutdown().await;
+}

@@ -19,6 +19,7 @@ use super::inbound::{Sink, Tag};
 use crate::id::NodeId;
 use crate::wire::{self, BATCH_RECORDS_MAX, Class, Grant, Header, Kind, StoreBatch};
 
+mod room;
 mod settle;
 
 pub(super) use settle::Replied;
@@ -59,6 +60,8 @@ pub(super) struct Outbox {
     turn: Semaphore,
     unit: u32,
     capacity: u32,
+    /// Frames that may await their reply.
+    requests: usize,
     wake: Notify,
     state: Mutex<State>,
 }
@@ -141,6 +144,7 @@ impl Outbox {
             turn: Semaphore::new(1),
             unit: (capacity / requests).max(1),
             capacity,
+            requests: usize::try_from(requests).unwrap_or(usize::MAX),
             wake: Notify::new(),
             state: Mutex::new(State {
                 queue,
@@ -159,36 +163,6 @@ impl Outbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What a request of `bytes` takes of the grant; never more than all of it.
-    fn cost(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes).unwrap_or(u32::MAX).max(self.unit).min(self.capacity)
-    }
-
-    fn take_room(&self, cost: u32) -> Result<(), Refusal> {
-        match self.room.try_acquire_many(cost) {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(tokio::sync::TryAcquireError::NoPermits) => Err(Refusal::NoRoom),
-            Err(tokio::sync::TryAcquireError::Closed) => Err(Refusal::Closed),
-        }
-    }
-
-    fn give_back(&self, cost: u32) {
-        self.room.add_permits(usize::try_from(cost).unwrap_or(0));
-    }
-
-    /// Waits until a request of `bytes` would have had room; the room is not kept. Cancel safe.
-    ///
-    /// Whoever asks for the room without waiting again finds it: others who wait are not given it
-    /// meanwhile, because only one of them at a time looks for it.
-    pub(super) async fn room_for(&self, bytes: usize) -> Result<(), Refusal> {
-        let _turn = self.turn.acquire().await.map_err(|_| Refusal::Closed)?;
-        let permit = self.room.acquire_many(self.cost(bytes)).await;
-        permit.map(drop).map_err(|_| Refusal::Closed)
     }
 
     /// Queues one request frame, which `encode` appends under the id it is given.
@@ -232,34 +206,41 @@ impl Outbox {
 
     /// Queues encoded STORE records of `publisher`, merging them with those that already wait.
     ///
+    /// Their room comes out of `kept`, if that is given and enough.
+    ///
     /// `Ok(true)` means that the lane must be opened.
     pub(super) fn push_store(
         &self,
         publisher: &NodeId,
         records: &[u8],
         deadline: Instant,
-        sink: &Arc<dyn Sink>,
-        tag: Tag,
+        (sink, tag): (&Arc<dyn Sink>, Tag),
+        kept: Option<&mut u32>,
     ) -> Result<bool, Refusal> {
         let count = u16::try_from(tag.count).map_err(|_| Refusal::TooLarge)?;
         if records.len() + wire::STORE_PREFIX > LANE_FRAME_MAX || usize::from(count) > BATCH_RECORDS_MAX {
             return Err(Refusal::TooLarge);
         }
-        let cost = self.cost(records.len());
-        self.take_room(cost)?;
+        let cost = self.store_cost(records.len());
+        self.take_store_room(cost, kept)?;
         let mut guard = self.lock();
         let state = &mut *guard;
-        if !state.accepts() {
-            drop(guard);
-            self.give_back(cost);
-            return Err(Refusal::Closed);
-        }
         let fits = state.batch.as_ref().is_some_and(|batch| {
             batch.deadline.saturating_duration_since(deadline) <= 2 * DEADLINE_SPAN
                 && deadline <= batch.deadline
                 && batch.frame.len() + records.len() <= LANE_FRAME_MAX
                 && usize::from(batch.frame.count()) + usize::from(count) <= BATCH_RECORDS_MAX
         });
+        let refusal = match (state.accepts(), fits || state.pending.len() < self.requests) {
+            (false, _) => Some(Refusal::Closed),
+            (true, false) => Some(Refusal::NoRoom),
+            (true, true) => None,
+        };
+        if let Some(refusal) = refusal {
+            drop(guard);
+            self.give_back(cost);
+            return Err(refusal);
+        }
         if !fits {
             state.seal();
             let id = state.id();

@@ -16,7 +16,7 @@ use super::{DEFERRED_SHARE, DhtService, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
-use crate::pool::{LANE_FRAME_MAX, Lease, Outcome, Peer, Promise, Refusal, RequestError, Sink, Tag};
+use crate::pool::{LANE_FRAME_MAX, Lease, Outcome, Peer, Promise, Refusal, RequestError, Room, Sink, Tag};
 use crate::runtime;
 use crate::wire::{self, Class, RecordKind, StoreBatch};
 
@@ -154,7 +154,7 @@ impl DhtService {
             encode(key, seq, ttl_ms, &value, &mut encoded);
             log.publish(now, key, value, options.ttl, seq)?;
             op.numbered(0, std::iter::once(seq));
-            sending.queue(&encoded, 0, 1);
+            sending.queue(&encoded, 0, 1, &mut []);
         }
         sending.defer(encoded.freeze());
         op.decided().await;
@@ -238,14 +238,17 @@ impl<'a> Sending<'a> {
     /// Queues the records that were encoded since the last call to every replica that has room.
     ///
     /// `encoded` is the whole buffer; the new records are `count` from number `first` on.
-    pub(super) fn queue(&mut self, encoded: &[u8], first: u32, count: u32) {
+    /// What was kept for them in `rooms`, replica by replica, is spent first.
+    pub(super) fn queue(&mut self, encoded: &[u8], first: u32, count: u32, rooms: &mut [Option<Room>]) {
         let range = self.queued..encoded.len();
         let records = &encoded[range.clone()];
         let local = &self.service.local;
         for (peer, i) in self.peers.iter().zip(0_u16..) {
             let tag = Tag { peer: i, first, count };
+            let room = rooms.get_mut(usize::from(i)).and_then(Option::as_mut);
             let sent = peer.as_ref().is_some_and(|peer| {
-                peer.try_store(self.class, local, records, self.deadline, &self.sink, tag).is_ok()
+                let waiting = (&self.sink, tag);
+                peer.try_store(self.class, local, records, self.deadline, waiting, room).is_ok()
             });
             if !sent {
                 self.deferred.push((tag, range.clone()));
@@ -324,7 +327,8 @@ impl Part {
         }
         loop {
             let size = self.records.len();
-            match lease.try_store(self.class, &local, &self.records, self.deadline, &self.sink, self.tag) {
+            let waiting = (&self.sink, self.tag);
+            match lease.try_store(self.class, &local, &self.records, self.deadline, waiting, None) {
                 Ok(()) => return Ok(()),
                 Err(Refusal::NoRoom) => lease.room_for(self.class, size, self.deadline).await?,
                 Err(Refusal::Closed) => return Err(RequestError::NotSent),

@@ -17,7 +17,7 @@ use super::store::{Sending, StoreError, StoreOptions, check, encode};
 use super::store_op::StoreOp;
 use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
 use crate::id::{Key, NodeId};
-use crate::pool::{LANE_FRAME_MAX, Peer};
+use crate::pool::{LANE_FRAME_MAX, Peer, Room};
 use crate::runtime;
 use crate::wire::{self, Class};
 
@@ -139,10 +139,7 @@ impl DhtService {
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
             leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
         let size = chunk.items.iter().map(|i| encoded_max(&items[*i as usize])).sum();
-        for peer in peers.iter().flatten() {
-            // Whoever has no room by the deadline is told so when the chunk is queued.
-            let _ = peer.room_for(Class::Bulk, size, deadline).await;
-        }
+        let mut rooms = self.rooms(&chunk.set.nodes, &peers, size, deadline).await;
         let (places, shards) = by_shard(chunk.items.iter().map(|i| &items[*i as usize].0));
         let order: Vec<u32> = places.iter().map(|place| chunk.items[*place as usize]).collect();
         let keys = order.iter().map(|i| items[*i as usize].0);
@@ -157,11 +154,35 @@ impl DhtService {
             self.send_shard(shard, items, run, options, ttl_ms, now, &mut encoded, |seqs, encoded| {
                 op.numbered(range.start, seqs);
                 let count = u32::try_from(range.len()).unwrap_or(u32::MAX);
-                sending.queue(encoded, u32::try_from(range.start).unwrap_or(u32::MAX), count);
+                sending.queue(encoded, u32::try_from(range.start).unwrap_or(u32::MAX), count, &mut rooms);
             })?;
         }
         sending.defer(encoded.freeze());
         Ok((op, order))
+    }
+
+    /// Keeps room for a chunk at every replica that is connected and answers; those without any by the
+    /// deadline are told so when the chunk is queued.
+    ///
+    /// Room is taken in the order of the node ids: two calls never each keep what the other waits for.
+    async fn rooms(
+        &self,
+        nodes: &[NodeId],
+        peers: &[Option<Arc<Peer>>],
+        bytes: usize,
+        deadline: Instant,
+    ) -> SmallVec<[Option<Room>; 4]> {
+        let mut order: SmallVec<[usize; 4]> = (0..peers.len()).collect();
+        order.sort_unstable_by_key(|i| nodes[*i]);
+        let mut rooms: SmallVec<[Option<Room>; 4]> = peers.iter().map(|_| None).collect();
+        for i in order {
+            if let Some(peer) = &peers[i]
+                && !self.pool.is_suspect(&nodes[i])
+            {
+                rooms[i] = peer.keep_room(Class::Bulk, bytes, deadline).await;
+            }
+        }
+        rooms
     }
 
     #[expect(clippy::too_many_arguments, reason = "one step of `launch`, kept apart for its lock")]
