@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 
 use crate::addr::Endpoint as Address;
@@ -225,8 +226,11 @@ impl Pool {
     pub(crate) fn try_acquire(&self, peers: &[NodeId], mut each: impl FnMut(usize, Option<Lease>)) {
         let now = runtime::now();
         let mut state = self.inner.lock();
-        for (i, peer) in peers.iter().enumerate() {
-            match self.poll(&mut state, now, peer) {
+        let steps: SmallVec<[Step; 4]> = peers.iter().map(|peer| self.poll(&mut state, now, peer)).collect();
+        // A lease that is dropped takes the lock: it must not be held when leases are handed out.
+        drop(state);
+        for (i, step) in steps.into_iter().enumerate() {
+            match step {
                 Step::Ready(lease) => each(i, Some(lease)),
                 Step::Dialing(_) | Step::Full | Step::Failed(_) => each(i, None),
             }

@@ -4,7 +4,7 @@
 //! [`Tasks`], so that nothing outlives the node that started it and nothing below needs the world.
 
 use std::future::Future;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -15,6 +15,14 @@ use tokio_util::task::TaskTracker;
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// No deadline lies further ahead, so that no duration a user chooses overflows the clock.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+/// The instant `patience` from now.
+pub(crate) fn after(patience: Duration) -> Instant {
+    now() + patience.min(FOREVER)
 }
 
 /// 64 bits from the operating system, for ids that must not repeat after a restart and for seeds.

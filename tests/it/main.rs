@@ -8,6 +8,7 @@ mod duel;
 mod flood;
 mod hello;
 mod hostile;
+mod join;
 mod nodes;
 mod pool;
 mod restart;
