@@ -49,16 +49,18 @@ impl Order {
         dialing.await.map_err(|error| StoreError::Dial(self.peer, error))
     }
 
-    /// Writes the STORE on a new connection, which is closed as soon as the reply has come.
+    /// Writes the STORE on a new connection, right behind HELLO; it is closed as soon as the reply has come.
     pub(super) async fn store(self, frame: Bytes) -> Result<(), StoreError> {
-        let ready = self.dial().await?;
-        let connection = &ready.intro.connection;
+        let hello = self.slot.hello();
+        let dialing =
+            self.slot.endpoint().dial_with(self.remote, Expect::Node(self.peer), &hello, Some(frame));
+        let (ready, lane) = dialing.await.map_err(|error| StoreError::Dial(self.peer, error))?;
         let reply = async {
-            let mut lane = self.write(connection, frame).await?;
+            let mut lane = lane.ok_or(StoreError::NoAnswer(self.peer))?;
             self.reply(&mut lane.recv).await
         };
         let result = timeout(self.patience, reply).await.unwrap_or(Err(StoreError::Timeout(self.peer)));
-        connection.close(CloseCode::Shutdown);
+        ready.intro.connection.close(CloseCode::Shutdown);
         result
     }
 

@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::timeout;
 
+use super::accept::Attempt;
 use super::close::{CloseCode, Lost, lost};
 use super::config::{TransportConfig, TransportConfigError};
 use super::connection::{Connection, Introduction, Ready, Side};
-use super::gate::{Gate, Limits, Permit, Verdict};
+use super::gate::{Gate, Limits, Verdict};
 use super::hello::{self, HelloError};
 use super::lane::Lane;
 use super::reset_key::ResetKey;
@@ -21,7 +23,7 @@ use super::socket::{self, BUFFER_FLOOR, SocketError};
 use super::tls::{self, Expect, HelloClaim, HelloProof, Role, Tls};
 use crate::id::NodeId;
 use crate::identity::Identity;
-use crate::wire::{Decoder, HELLO_PROOF_LEN, Hello, Kind};
+use crate::wire::{Hello, Kind};
 
 /// The endpoint of one node; clones are the same endpoint.
 #[derive(Debug, Clone)]
@@ -31,13 +33,13 @@ pub(crate) struct Endpoint {
 }
 
 #[derive(Debug)]
-struct Shared {
-    tls: Tls,
-    identity: Identity,
-    realm: String,
-    config: TransportConfig,
-    dialer: Arc<quinn::TransportConfig>,
-    gate: Arc<Gate>,
+pub(super) struct Shared {
+    pub(super) tls: Tls,
+    pub(super) identity: Identity,
+    pub(super) realm: String,
+    pub(super) config: TransportConfig,
+    pub(super) dialer: Arc<quinn::TransportConfig>,
+    pub(super) gate: Arc<Gate>,
     reach: Reach,
 }
 
@@ -162,6 +164,18 @@ impl Endpoint {
         expect: Expect<'_>,
         hello: &Hello,
     ) -> Result<Ready, AttemptError> {
+        self.dial_with(remote, expect, hello, None).await.map(|(ready, _)| ready)
+    }
+
+    /// As [`dial`](Self::dial), and writes `first` on a stream of its own right behind HELLO, which the
+    /// acceptor reads once it has accepted HELLO. Returns that stream.
+    pub(crate) async fn dial_with(
+        &self,
+        remote: SocketAddr,
+        expect: Expect<'_>,
+        hello: &Hello,
+        first: Option<Bytes>,
+    ) -> Result<(Ready, Option<Lane>), AttemptError> {
         let shared = &self.shared;
         let reachable = if remote.is_ipv4() { shared.reach.v4 } else { shared.reach.v6 };
         if !reachable {
@@ -173,7 +187,7 @@ impl Endpoint {
         let connecting = self.inner.connect_with(config, remote, &name).map_err(|_| AttemptError::Address)?;
         let connection = establish(connecting, shared.config.handshake_timeout).await?;
         let guard = CloseOnDrop::new(connection.clone());
-        let ready = self.greet(connection, expect, hello).await?;
+        let ready = self.greet(connection, expect, hello, first).await?;
         guard.disarm();
         Ok(ready)
     }
@@ -183,15 +197,14 @@ impl Endpoint {
         connection: Connection,
         expect: Expect<'_>,
         hello: &Hello,
-    ) -> Result<Ready, AttemptError> {
+        first: Option<Bytes>,
+    ) -> Result<(Ready, Option<Lane>), AttemptError> {
         let shared = &self.shared;
         let mut hello = hello.clone();
         hello.observed = Some(connection.remote().to_string());
         let patience = shared.config.hello_timeout;
-        let mut control = connection
-            .open(patience)
-            .await
-            .map_err(|error| self.dial_failure(&connection, HelloError::from(error)))?;
+        let asked = ask(&connection, &hello, first, patience).await;
+        let (mut control, first) = asked.map_err(|error| self.dial_failure(&connection, error))?;
         let (answer, decoder) = hello::greet(&mut control, &hello, patience)
             .await
             .map_err(|error| self.dial_failure(&connection, error))?;
@@ -206,7 +219,7 @@ impl Endpoint {
         shared.config.raise(connection.inner());
         let dial = hello.dial;
         let intro = Introduction { connection, peer, dialer: Side::Us, hello: answer, dial };
-        Ok(Ready { intro, control, decoder })
+        Ok((Ready { intro, control, decoder }, first))
     }
 
     /// The node that answered a public dial, if its proof holds and it may connect.
@@ -264,7 +277,22 @@ impl Endpoint {
     }
 }
 
-async fn establish(connecting: quinn::Connecting, patience: Duration) -> Result<Connection, Lost> {
+/// Opens the control lane with HELLO, and a stream with `first` behind it.
+async fn ask(
+    connection: &Connection,
+    hello: &Hello,
+    first: Option<Bytes>,
+    patience: Duration,
+) -> Result<(Lane, Option<Lane>), HelloError> {
+    let mut control = connection.open(patience).await?;
+    hello::send(&mut control, Kind::Hello, hello).await?;
+    let Some(first) = first else { return Ok((control, None)) };
+    let mut lane = connection.open(patience).await?;
+    lane.send.write(first).await?;
+    Ok((control, Some(lane)))
+}
+
+pub(super) async fn establish(connecting: quinn::Connecting, patience: Duration) -> Result<Connection, Lost> {
     match timeout(patience, connecting).await {
         Ok(Ok(connection)) => Ok(Connection::new(connection)),
         Ok(Err(error)) => Err(lost(&error)),
@@ -272,112 +300,16 @@ async fn establish(connecting: quinn::Connecting, patience: Duration) -> Result<
     }
 }
 
-/// An attempt of a peer to connect.
-#[derive(Debug)]
-pub(crate) struct Attempt {
-    incoming: quinn::Incoming,
-    permit: Permit,
-    shared: Arc<Shared>,
-}
-
-/// A peer that has shaken hands and said HELLO, and waits for the answer.
-#[derive(Debug)]
-pub(crate) struct Greeting {
-    pub(crate) intro: Introduction,
-    control: Lane,
-    decoder: Decoder,
-    guard: CloseOnDrop,
-    permit: Permit,
-    shared: Arc<Shared>,
-}
-
-impl Attempt {
-    /// Answers that nobody is served here.
-    pub(crate) fn refuse(self) {
-        self.incoming.refuse();
-    }
-
-    /// Completes the handshake and reads HELLO; no other stream is read before.
-    pub(crate) async fn greeting(self) -> Result<Greeting, Lost> {
-        let Self { incoming, permit, shared } = self;
-        let connecting = incoming.accept().map_err(|error| lost(&error))?;
-        let connection = establish(connecting, shared.config.handshake_timeout).await?;
-        let guard = CloseOnDrop::new(connection.clone());
-        let refuse = |code: CloseCode| {
-            connection.close(code);
-            Lost::ByUs(code)
-        };
-        let peer = tls::peer_id(connection.inner()).ok_or_else(|| refuse(CloseCode::Protocol))?;
-        let greeting = hello::await_greeting(&connection, &shared.realm, shared.config.hello_timeout).await;
-        let (control, hello, decoder) = greeting.map_err(|error| match error {
-            HelloError::Timeout => refuse(CloseCode::HelloTimeout),
-            HelloError::Refused(code) => refuse(code),
-            HelloError::Lost(lost) => lost,
-        })?;
-        let dial = hello.dial;
-        let intro = Introduction { connection, peer, dialer: Side::Them, hello, dial };
-        Ok(Greeting { intro, control, decoder, guard, permit, shared })
-    }
-}
-
-impl Shared {
-    /// Proves this node to a peer that dialed its public name.
-    fn prove(&self, intro: &Introduction, answer: &Hello) -> Option<[u8; HELLO_PROOF_LEN]> {
-        let claim = HelloClaim {
-            role: Role::Acceptor,
-            realm: &self.realm,
-            prover: self.identity.node_id(),
-            verifier: intro.peer,
-            boot: answer.boot,
-        };
-        let proof = HelloProof::new(intro.connection.inner(), &self.identity, &claim).ok()?;
-        Some(proof.to_bytes())
-    }
-}
-
-impl Greeting {
-    /// Closes the connection with `code` in place of an answer.
-    pub(crate) fn refuse(self, code: CloseCode) {
-        self.intro.connection.close(code);
-    }
-
-    /// Answers HELLO with `hello`, after which the connection is Ready on this side.
-    pub(crate) async fn welcome(mut self, hello: &Hello) -> Result<Ready, Lost> {
-        let mut answer = hello.clone();
-        let connection = &self.intro.connection;
-        answer.observed = Some(connection.remote().to_string());
-        answer.dial = self.intro.dial;
-        if self.shared.tls.answers_publicly() {
-            answer.proof = self.shared.prove(&self.intro, &answer);
-        }
-        self.shared.config.raise(connection.inner());
-        // A dialer that gives the stream no credit would keep its place at the gate for as long as it likes.
-        let patience = self.shared.config.hello_timeout;
-        match timeout(patience, hello::send(&mut self.control, Kind::HelloAck, &answer)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(HelloError::Lost(lost))) => return Err(lost),
-            Ok(Err(_)) => return Err(Lost::ByUs(CloseCode::Protocol)),
-            Err(_) => {
-                self.intro.connection.close(CloseCode::HelloTimeout);
-                return Err(Lost::ByUs(CloseCode::HelloTimeout));
-            }
-        }
-        self.guard.disarm();
-        drop(self.permit);
-        Ok(Ready { intro: self.intro, control: self.control, decoder: self.decoder })
-    }
-}
-
 /// Closes a connection whose set-up was given up half-way, so that the peer need not wait.
 #[derive(Debug)]
-struct CloseOnDrop(Option<Connection>);
+pub(super) struct CloseOnDrop(Option<Connection>);
 
 impl CloseOnDrop {
-    fn new(connection: Connection) -> Self {
+    pub(super) fn new(connection: Connection) -> Self {
         Self(Some(connection))
     }
 
-    fn disarm(mut self) {
+    pub(super) fn disarm(mut self) {
         self.0 = None;
     }
 }

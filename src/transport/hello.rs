@@ -41,7 +41,7 @@ impl From<LaneError> for HelloError {
     }
 }
 
-/// Sends `hello` and waits for the acceptor's answer.
+/// Waits for the acceptor's answer to `hello`, which was sent.
 ///
 /// Returns the answer and what followed it on the lane.
 pub(super) async fn greet(
@@ -49,7 +49,6 @@ pub(super) async fn greet(
     hello: &Hello,
     patience: Duration,
 ) -> Result<(Hello, Decoder), HelloError> {
-    send(lane, Kind::Hello, hello).await?;
     let mut decoder = Decoder::new(HELLO_BODY_MAX);
     let answer = receive(&mut lane.recv, Kind::HelloAck, &mut decoder);
     let answer = timeout(patience, answer).await.map_err(|_| HelloError::Timeout)??;

@@ -4,6 +4,7 @@
 //! both identities, and both sides have accepted each other's HELLO. What travels on its lanes is not
 //! understood here, apart from HELLO.
 
+mod accept;
 mod close;
 mod config;
 mod connection;
@@ -26,7 +27,8 @@ pub use tls::{
     Admit, ExpectError, PemError, PublicCertificate, Refusal, TlsError, Trust, certificates_from_pem,
 };
 
+pub(crate) use accept::Attempt;
 pub(crate) use connection::{Connection, Introduction, Ready, Traffic};
-pub(crate) use endpoint::{Attempt, Bind, Endpoint};
+pub(crate) use endpoint::{Bind, Endpoint};
 pub(crate) use lane::{Lane, LaneError, LaneRecv, LaneSend};
 pub(crate) use tls::Expect;
