@@ -3,6 +3,10 @@
 //! quinn finishes a stream whose sending half is dropped, so a cancelled write would look like a whole
 //! message. [`LaneSend`] resets instead, unless it was finished on purpose.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Poll, ready};
+
 use bytes::Bytes;
 use quinn::VarInt;
 
@@ -94,18 +98,25 @@ impl LaneRecv {
     ///
     /// Cancel safe: a dropped future has taken nothing.
     pub(crate) async fn fill(&mut self, decoder: &mut Decoder) -> Result<bool, LaneError> {
-        let mut chunks: [Bytes; CHUNKS] = Default::default();
-        let read = self.stream.read_chunks(&mut chunks).await.map_err(|error| match error {
-            quinn::ReadError::ConnectionLost(error) => lost(&error).into(),
-            quinn::ReadError::Reset(_)
-            | quinn::ReadError::ClosedStream
-            | quinn::ReadError::IllegalOrderedRead
-            | quinn::ReadError::ZeroRttRejected => LaneError::Abandoned,
-        })?;
-        let Some(count) = read else { return Ok(false) };
-        for chunk in &chunks[..count] {
-            decoder.feed(chunk);
+        let read = poll_fn(|cx| {
+            // On the stack of each poll, because a lane that waits must not hold room for chunks: the
+            // future of `read_chunks` has no state of its own between polls.
+            let mut chunks: [Bytes; CHUNKS] = Default::default();
+            let read = ready!(pin!(self.stream.read_chunks(&mut chunks)).poll(cx));
+            for chunk in read.iter().flatten().flat_map(|count| &chunks[..*count]) {
+                decoder.feed(chunk);
+            }
+            Poll::Ready(read)
+        });
+        match read.await {
+            Ok(read) => Ok(read.is_some()),
+            Err(quinn::ReadError::ConnectionLost(error)) => Err(lost(&error).into()),
+            Err(
+                quinn::ReadError::Reset(_)
+                | quinn::ReadError::ClosedStream
+                | quinn::ReadError::IllegalOrderedRead
+                | quinn::ReadError::ZeroRttRejected,
+            ) => Err(LaneError::Abandoned),
         }
-        Ok(true)
     }
 }
