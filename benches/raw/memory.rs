@@ -150,7 +150,7 @@ pub(crate) fn resident() -> io::Result<u64> {
 }
 
 /// The next line without its end; empty when there is none.
-fn line(from: &mut impl BufRead) -> io::Result<String> {
+pub(crate) fn line(from: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     from.read_line(&mut line)?;
     Ok(line.trim_end().to_owned())
