@@ -21,6 +21,8 @@ use crate::wire::{self, BATCH_RECORDS_MAX, Class, Grant, Header, Kind, StoreBatc
 
 mod room;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 pub(super) use settle::Replied;
 
@@ -32,6 +34,9 @@ const DEADLINE_SPAN: Duration = Duration::from_millis(50);
 /// What a grant is taken for at most, requests and bytes: however much a peer offers to take, what it does
 /// not read is held here.
 const GRANT_MAX: Grant = Grant { requests: 1 << 16, bytes: 8 << 20 };
+
+/// The requests for which an idle lane keeps places.
+const PENDING_KEEP: usize = 16;
 
 /// Why nothing could be queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -345,24 +350,21 @@ impl State {
         }
     }
 
+    /// Gives back what a burst has made grow, with nothing in flight: an idle lane holds no buffer, and no
+    /// table for more than a few requests.
+    fn rest(&mut self) {
+        if self.queue.is_empty() {
+            // Even empty it keeps hold of what was last taken from it.
+            self.queue = BytesMut::new();
+        }
+        if self.pending.capacity() > PENDING_KEEP {
+            self.pending = HashMap::new();
+        }
+    }
+
     fn expect(&mut self, id: u64, pending: Pending) {
         let deadline = pending.deadline;
         self.earliest = Some(self.earliest.map_or(deadline, |earliest| earliest.min(deadline)));
         self.pending.insert(id, pending);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_peer_that_offers_to_take_everything_does_not_fill_our_memory() {
-        let offer = Grant { requests: u32::MAX, bytes: u32::MAX };
-        let outbox = Outbox::new(Class::Bulk, offer, true);
-        assert_eq!(u32::try_from(outbox.room.available_permits()), Ok(GRANT_MAX.bytes));
-        assert_eq!(outbox.capacity / outbox.unit, GRANT_MAX.requests);
-        let fair = Outbox::new(Class::Bulk, Grant { requests: 16, bytes: 1_600 }, true);
-        assert_eq!((fair.capacity, fair.unit), (1_600, 100));
     }
 }

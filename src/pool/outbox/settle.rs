@@ -70,6 +70,7 @@ impl Outbox {
         let silence = match (state.pending.is_empty(), state.progress) {
             (true, _) => {
                 state.progress = None;
+                state.rest();
                 None
             }
             (false, None) => {

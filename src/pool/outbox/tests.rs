@@ -1,0 +1,55 @@
+//! What an outbox holds: no more than it should for a generous peer, nothing when nothing is in flight.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+
+use super::{GRANT_MAX, Next, Outbox, PENDING_KEEP, Sink, Tag};
+use crate::pool::inbound::Outcome;
+use crate::runtime;
+use crate::wire::{Class, Grant, Kind};
+
+struct Ignore;
+
+impl Sink for Ignore {
+    fn settle(&self, _: Tag, _: Outcome<'_>) {}
+}
+
+const GRANT: Grant = Grant { requests: 1_000, bytes: 1 << 20 };
+
+fn push(outbox: &Outbox, deadline: Instant) {
+    let waiting: (Arc<dyn Sink>, Tag) = (Arc::new(Ignore), Tag { peer: 0, first: 0, count: 1 });
+    let pushed = outbox.push(100, deadline, waiting, |_, out: &mut BytesMut| out.put_bytes(7, 100));
+    assert_eq!(pushed, Ok(false));
+}
+
+#[test]
+fn a_lane_that_rests_gives_back_what_a_burst_has_taken() {
+    let now = runtime::now();
+    let outbox = Outbox::new(Class::Request, GRANT, true);
+    for _ in 0..500 {
+        push(&outbox, now + Duration::from_secs(1));
+    }
+    let Some(Next::Write(burst)) = outbox.take() else { panic!("a burst was queued") };
+    assert_eq!(burst.len(), 500 * 100);
+    for id in 1..=500 {
+        assert!(outbox.lock().pending.capacity() >= 500, "in use until the last reply");
+        assert!(outbox.reply(Kind::Pong as u8, id, b"", now).is_ok());
+        outbox.expire(now);
+    }
+    let state = outbox.lock();
+    assert_eq!(state.queue.capacity(), 0);
+    assert!(state.pending.capacity() <= PENDING_KEEP, "{}", state.pending.capacity());
+    assert!(burst.is_unique(), "nothing but the writer holds the burst");
+}
+
+#[test]
+fn a_peer_that_offers_to_take_everything_does_not_fill_our_memory() {
+    let offer = Grant { requests: u32::MAX, bytes: u32::MAX };
+    let outbox = Outbox::new(Class::Bulk, offer, true);
+    assert_eq!(u32::try_from(outbox.room.available_permits()), Ok(GRANT_MAX.bytes));
+    assert_eq!(outbox.capacity / outbox.unit, GRANT_MAX.requests);
+    let fair = Outbox::new(Class::Bulk, Grant { requests: 16, bytes: 1_600 }, true);
+    assert_eq!((fair.capacity, fair.unit), (1_600, 100));
+}
