@@ -156,8 +156,11 @@ impl TransportConfig {
     /// The configuration of a connection until HELLO is accepted; `dialer` sends keep-alives.
     pub(super) fn quinn(&self, dialer: bool) -> Arc<QuinnConfig> {
         let mut config = QuinnConfig::default();
-        let mut discovery = MtuDiscoveryConfig::default();
-        discovery.upper_bound(self.mtu_max);
+        let discovery = (self.mtu_max > Self::MTU_FLOOR).then(|| {
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(self.mtu_max);
+            discovery
+        });
         let idle = IdleTimeout::try_from(self.idle_timeout).ok();
         config
             .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_BEFORE_HELLO))
@@ -168,7 +171,7 @@ impl TransportConfig {
             .max_idle_timeout(idle)
             .keep_alive_interval(dialer.then_some(self.keep_alive))
             .initial_mtu(Self::MTU_FLOOR)
-            .mtu_discovery_config(Some(discovery))
+            .mtu_discovery_config(discovery)
             .datagram_receive_buffer_size(None)
             .allow_spin(false);
         Arc::new(config)

@@ -143,11 +143,13 @@ impl Endpoint {
         Self { inner, shared: Arc::new(Shared { tls, identity, realm, config, dialer, gate, reach }) }
     }
 
-    /// The same socket for dials as somebody else.
+    /// The same socket for dials as somebody else, whose connections are too short to look for a larger
+    /// MTU.
     #[cfg(feature = "baseline")]
     pub(crate) fn under(&self, identity: Identity, tls: Tls) -> Self {
         let shared = &self.shared;
-        let (realm, config) = (shared.realm.clone(), shared.config.clone());
+        let (realm, mut config) = (shared.realm.clone(), shared.config.clone());
+        config.mtu_max = TransportConfig::MTU_FLOOR;
         Self::new(self.inner.clone(), identity, tls, realm, config, shared.reach)
     }
 

@@ -33,7 +33,9 @@ async fn assert_held(node: &Node, receipt: &Receipt, (key, value): (Key, Bytes))
 
 /// What must not change at any node: how much it has dialed, the connection to each other node, and how many
 /// to it have ended.
-fn pooled(mesh: &LocalMesh) -> Vec<(u64, Vec<(NodeId, Option<Side>, usize)>)> {
+type Pooled = (u64, Vec<(NodeId, Option<Side>, usize)>);
+
+fn pooled(mesh: &LocalMesh) -> Vec<Pooled> {
     let row = |node: &Node| {
         let connection = |peer: &Node| {
             let explain = node.pool().explain(peer.id());

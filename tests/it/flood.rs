@@ -22,7 +22,7 @@ async fn flood(node: Node, caller: usize, stored: Arc<AtomicUsize>, stop: Arc<At
             return;
         }
         let name = |j: usize| key(format!("{} {caller} {} {j}", node.id(), i % 16));
-        if caller % 8 == 0 {
+        if caller.is_multiple_of(8) {
             let items: Vec<_> = (0..64).map(|j| (name(j), value.clone())).collect();
             let receipts = node.dht().store_many(items).ack(Ack::All).timeout(20 * SECOND).await.unwrap();
             assert!(receipts.iter().all(foveola::Receipt::is_met));
