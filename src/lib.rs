@@ -38,3 +38,8 @@ pub use transport::{
     Admit, AttemptError, BindError, CloseCode, ExpectError, Lost, PemError, PublicCertificate, Refusal, Side,
     SocketError, TlsError, TransportConfig, TransportConfigError, Trust, certificates_from_pem,
 };
+
+/// The example of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

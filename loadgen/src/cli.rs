@@ -53,7 +53,7 @@ pub struct Output {
     #[arg(long, value_enum, default_value_t, env = "LOADGEN_FORMAT", help_heading = "Output")]
     pub format: Format,
     /// Where the JSON report goes; `-` is stdout. Without it, `run --format json` prints on stdout and
-    /// the demo writes loadgen-<time>.json.
+    /// the demo writes `loadgen-<time>.json`.
     #[arg(short, long, value_name = "FILE", env = "LOADGEN_OUT", help_heading = "Output")]
     pub out: Option<PathBuf>,
     /// Exit with 5 when the measurement is invalid.

@@ -26,7 +26,7 @@ pub struct NodeArgs {
     /// Derive the key from this number instead. Anyone can: for tests only.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// A node to join through, as <node-id>@<host>:<port>; may be repeated.
+    /// A node to join through, as `<node-id>@<host>:<port>`; may be repeated.
     #[arg(long)]
     pub bootstrap: Vec<String>,
     /// Replicas of a record.

@@ -11,8 +11,9 @@ use crate::stats::Throughput;
 const TARGET_RATIO: f64 = 0.98;
 /// The largest p99 of waiting, as a share of the median service time...
 const WAIT_SHARE: f64 = 1.0;
-/// ... or this, for operations that are faster than an operating system wakes a thread.
-const WAIT_NS: f64 = 1e6;
+/// ... or this, a few slices of a scheduler: nodes, workers and pacer share the cores of one process, so the
+/// pacer waits for a core like everybody else.
+const WAIT_NS: f64 = 1e7;
 /// The largest standard error of the throughput, as a share of it.
 const STEADY: f64 = 0.1;
 /// Successes in an interval below which its rate is chance.

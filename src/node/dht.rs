@@ -52,8 +52,8 @@ impl<'a> Dht<'a> {
     /// # Cancel safety
     ///
     /// A dropped future may have stored some of the records.
-    pub fn store_many(&self, items: impl IntoIterator<Item = (Key, Bytes)>) -> StoreMany {
-        let items = items.into_iter().collect();
+    pub fn store_many<V: Into<Bytes>>(&self, items: impl IntoIterator<Item = (Key, V)>) -> StoreMany {
+        let items = items.into_iter().map(|(key, value)| (key, value.into())).collect();
         StoreMany { dht: Arc::clone(&self.inner.dht), items, options: self.options() }
     }
 
