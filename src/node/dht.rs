@@ -212,13 +212,7 @@ impl IntoFuture for FindValue {
     type IntoFuture = Operation<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let mut records = self.dht.find_value(self.key, self.timeout).await?;
-            if let Some(publisher) = self.from {
-                records.retain(|record| record.publisher == publisher);
-            }
-            Ok(records)
-        })
+        Box::pin(async move { self.dht.find_value(self.key, self.from, self.timeout).await })
     }
 }
 

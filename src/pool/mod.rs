@@ -283,6 +283,14 @@ impl Pool {
         self.inner.lock().policy.is_suspect(*peer)
     }
 
+    /// Moves the peers that have lately left requests unanswered behind the others.
+    pub(crate) fn suspects_last(&self, peers: &mut [NodeId]) {
+        let state = self.inner.lock();
+        if peers.iter().any(|peer| state.policy.is_suspect(*peer)) {
+            peers.sort_by_key(|peer| state.policy.is_suspect(*peer));
+        }
+    }
+
     /// The peers with a resident connection.
     pub(crate) fn residents(&self) -> Vec<NodeId> {
         self.inner.lock().policy.residents().map(|(id, _)| id).collect()

@@ -9,18 +9,16 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::DhtService;
-use super::find_op::{Answers, FindOp, by_publisher, merge};
+use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
 use super::receipt::Record;
 use super::store::CONNECTIONS_TRIED;
 use crate::id::{Key, NodeId};
 use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag};
 use crate::runtime;
-use crate::wire::{Class, FindBatch, HEADER_LEN, Rest};
+use crate::wire::{Class, FindBatch, HEADER_LEN};
 
 /// Encoded bytes of a key in a FIND_VALUE frame, at most.
 pub(super) const ASK_BYTES_MAX: usize = 80;
-/// Pages that are fetched for one key: enough for every record that a key may have.
-const PAGES_MAX: usize = 1_024;
 
 /// Why a find has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -84,26 +82,40 @@ impl QueryError {
 }
 
 impl DhtService {
-    /// All live records under `key`, one per publisher; none is an answer, not an error. Cancel safe.
+    /// All live records under `key`, or the one of the publisher `from`; none is an answer, not an
+    /// error. Cancel safe.
     pub(crate) async fn find_value(
         self: &Arc<Self>,
         key: Key,
+        from: Option<NodeId>,
         timeout: Duration,
     ) -> Result<Vec<Record>, FindError> {
         if self.is_closing() {
             return Err(FindError::Shutdown);
         }
         let now = runtime::now();
+        let wanted = |record: &Record| from.is_none_or(|from| from == record.publisher);
         let mut records = self.own(now, &key);
-        let held = self.held_here(now, &key);
+        // Nobody knows better than this node what it has published.
+        let knows_own = !records.is_empty();
+        records.retain(wanted);
+        if knows_own && from == Some(self.local) {
+            return Ok(records);
+        }
+        let mut held = self.held_here(now, &key);
+        held.retain(wanted);
         if !held.is_empty() {
             merge(&mut records, held);
             by_publisher(&mut records);
             return Ok(records);
         }
-        let nodes = self.closest(&key, self.config.k);
-        let found = self.ask_around(&nodes, key, now + timeout).await;
-        if let Ok(found) = found {
+        let mut nodes = self.closest(&key, self.config.k);
+        if nodes.len() > 1 {
+            self.pool.suspects_last(&mut nodes);
+        }
+        let found = self.ask_around(&nodes, key, from, timeout).await;
+        if let Ok(mut found) = found {
+            found.retain(|record| !knows_own || record.publisher != self.local);
             merge(&mut records, found);
         } else if records.is_empty() {
             return found;
@@ -148,11 +160,13 @@ impl DhtService {
         self: &Arc<Self>,
         nodes: &[NodeId],
         key: Key,
-        deadline: Instant,
+        from: Option<NodeId>,
+        timeout: Duration,
     ) -> Result<Vec<Record>, FindError> {
         if nodes.is_empty() {
             return Err(FindError::NoPeers);
         }
+        let deadline = runtime::after(timeout);
         let op = FindOp::new();
         let mut waiting = nodes.iter().zip(0_u16..);
         let mut under_way = 0;
@@ -161,7 +175,8 @@ impl DhtService {
             while under_way < self.config.alpha
                 && let Some((node, i)) = waiting.next()
             {
-                self.ask(&op, *node, i, vec![(key, None)], deadline);
+                let until = if nodes.len() > self.config.alpha { share(deadline, timeout) } else { deadline };
+                self.ask(&op, *node, i, vec![(key, None)], until);
                 under_way += 1;
             }
             if under_way == 0 {
@@ -169,10 +184,16 @@ impl DhtService {
             }
             let answered = op.next().await;
             under_way -= 1;
-            match answered.result {
+            let found = match answered.result {
                 Ok(answers) => {
                     let peer = nodes[usize::from(answered.peer)];
-                    let found = self.complete(peer, key, answers, deadline).await;
+                    self.complete(peer, key, answers, deadline).await
+                }
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(mut found) => {
+                    found.retain(|record| from.is_none_or(|from| from == record.publisher));
                     if !found.is_empty() {
                         return Ok(found);
                     }
@@ -187,32 +208,43 @@ impl DhtService {
     }
 
     /// The records of an answer for one key, with the pages that it left out.
+    ///
+    /// Fails when there is nothing and the peer did not say so properly.
     async fn complete(
         self: &Arc<Self>,
         peer: NodeId,
         key: Key,
         answers: Answers,
         deadline: Instant,
-    ) -> Vec<Record> {
-        let Some((found, mut rest)) = answers.into_iter().next() else { return Vec::new() };
-        let mut records = named(key, found);
-        for _ in 0..PAGES_MAX {
-            let after = match rest {
-                Rest::Nothing => break,
-                Rest::Everything => None,
-                Rest::After(publisher) => Some(publisher),
-            };
-            let op = FindOp::new();
-            self.ask(&op, peer, 0, vec![(key, after)], deadline);
-            let Ok(answers) = op.next().await.result else { break };
-            let Some((found, next)) = answers.into_iter().next() else { break };
-            if found.is_empty() {
-                break;
+    ) -> Result<Vec<Record>, RequestError> {
+        let mut next = answers.into_iter().next();
+        let mut reading = Reading::default();
+        let mut records = Vec::new();
+        let error = loop {
+            let Some(mut page) = next else { break RequestError::Malformed };
+            let step = reading.turn(&mut page);
+            let found = named(key, page.records);
+            if records.is_empty() {
+                records = found;
+            } else {
+                records.extend(found);
             }
-            records.extend(named(key, found));
-            rest = next;
-        }
-        records
+            match step {
+                Step::Done => return Ok(records),
+                Step::More => {}
+                Step::NoRoom | Step::Wrong => break RequestError::Malformed,
+            }
+            if runtime::now() >= deadline {
+                break RequestError::Timeout;
+            }
+            let op = FindOp::new();
+            self.ask(&op, peer, 0, vec![(key, reading.cursor)], deadline);
+            match op.next().await.result {
+                Ok(answers) => next = answers.into_iter().next(),
+                Err(error) => break error,
+            }
+        };
+        if reading.found { Ok(records) } else { Err(error) }
     }
 
     /// Asks one peer for some keys; `op` hears of it exactly once.
@@ -283,14 +315,19 @@ impl DhtService {
         key: Key,
         timeout: Duration,
     ) -> Result<Vec<Record>, QueryError> {
-        let deadline = runtime::now() + timeout;
+        let deadline = runtime::after(timeout);
         // Held until the answer is there, so that the question finds this connection.
         let _lease = self.pool.acquire(&peer, deadline).await?;
         let op = FindOp::new();
         self.ask(&op, peer, 0, vec![(key, None)], deadline);
         let answers = op.next().await.result?;
-        Ok(self.complete(peer, key, answers, deadline).await)
+        Ok(self.complete(peer, key, answers, deadline).await?)
     }
+}
+
+/// Until when one of several nodes may take to answer: half of the time is kept for the next ones.
+pub(super) fn share(deadline: Instant, timeout: Duration) -> Instant {
+    deadline.min(runtime::after(timeout / 2))
 }
 
 /// Fills in the key that the records were asked for under.

@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::DhtService;
-use super::find::{FindError, named};
-use super::find_op::{FindOp, by_publisher, merge};
+use super::find::{FindError, named, share};
+use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
 use super::receipt::Record;
 use crate::id::{Key, NodeId};
 use crate::pool::RequestError;
 use crate::runtime;
-use crate::wire::Rest;
 
 /// Keys in one frame.
 const FRAME_KEYS: usize = 512;
@@ -30,8 +29,42 @@ struct Open {
     key: Key,
     nodes: Vec<NodeId>,
     asked: usize,
-    cursor: Option<NodeId>,
     failed: usize,
+    /// How far the replica that is asked has been read.
+    reading: Reading,
+    /// Whether this node has a publication of its own under the key, of which nobody knows better.
+    knows_own: bool,
+}
+
+impl Open {
+    /// Goes on to the next replica.
+    fn turn(mut self, failed: bool) -> Self {
+        self.asked += 1;
+        self.failed += usize::from(failed);
+        self.reading = Reading::default();
+        self
+    }
+}
+
+/// What a window has come to so far.
+struct Search {
+    results: Vec<Vec<Record>>,
+    /// Why a replica did not answer.
+    last: RequestError,
+    timeout: Duration,
+    deadline: Instant,
+}
+
+impl Search {
+    /// The error of a key that is given up, unless there is something under it or nobody failed.
+    fn give_up(&self, key: &Open, last: RequestError) -> Result<(), FindError> {
+        let unasked = key.asked < key.nodes.len();
+        if !self.results[key.place].is_empty() || (key.failed == 0 && !unasked) {
+            return Ok(());
+        }
+        let failed = key.failed.max(1);
+        Err(FindError::Incomplete { asked: key.asked.max(1), failed, last })
+    }
 }
 
 impl DhtService {
@@ -48,7 +81,7 @@ impl DhtService {
             if self.is_closing() {
                 return Err(FindError::Shutdown);
             }
-            results.extend(self.find_window(window, runtime::now() + timeout).await?);
+            results.extend(self.find_window(window, timeout).await?);
         }
         Ok(results)
     }
@@ -56,49 +89,52 @@ impl DhtService {
     async fn find_window(
         self: &Arc<Self>,
         keys: &[Key],
-        deadline: Instant,
+        timeout: Duration,
     ) -> Result<Vec<Vec<Record>>, FindError> {
-        let now = runtime::now();
-        let mut results: Vec<Vec<Record>> = keys.iter().map(|key| self.own(now, key)).collect();
+        let (now, deadline) = (runtime::now(), runtime::after(timeout));
+        let results: Vec<Vec<Record>> = keys.iter().map(|key| self.own(now, key)).collect();
+        let mut search = Search { results, last: RequestError::Unreachable, timeout, deadline };
         let mut open = Vec::new();
         for (place, key) in keys.iter().enumerate() {
             let held = self.held_here(now, key);
-            if held.is_empty() {
-                let nodes = self.closest(key, self.config.k);
-                if nodes.is_empty() && results[place].is_empty() {
-                    return Err(FindError::NoPeers);
-                }
-                open.push(Open { place, key: *key, nodes, asked: 0, cursor: None, failed: 0 });
-            } else {
-                merge(&mut results[place], held);
+            if !held.is_empty() {
+                merge(&mut search.results[place], held);
+                continue;
             }
+            let knows_own = !search.results[place].is_empty();
+            let mut nodes = self.closest(key, self.config.k);
+            if nodes.is_empty() && !knows_own {
+                return Err(FindError::NoPeers);
+            }
+            if nodes.len() > 1 {
+                self.pool.suspects_last(&mut nodes);
+            }
+            let reading = Reading::default();
+            open.push(Open { place, key: *key, nodes, asked: 0, failed: 0, reading, knows_own });
         }
-        let mut last = RequestError::Unreachable;
         while !open.is_empty() {
-            open = self.find_pass(open, &mut results, &mut last, deadline).await?;
+            if runtime::now() >= deadline {
+                open.iter().try_for_each(|key| search.give_up(key, RequestError::Timeout))?;
+                break;
+            }
+            open = self.find_pass(open, &mut search).await?;
         }
-        results.iter_mut().for_each(|records| by_publisher(records));
-        Ok(results)
+        search.results.iter_mut().for_each(|records| by_publisher(records));
+        Ok(search.results)
     }
 
     /// Asks the next replica of every open key; returns the keys that are still open.
     async fn find_pass(
         self: &Arc<Self>,
-        mut open: Vec<Open>,
-        results: &mut [Vec<Record>],
-        last: &mut RequestError,
-        deadline: Instant,
+        open: Vec<Open>,
+        search: &mut Search,
     ) -> Result<Vec<Open>, FindError> {
         let mut still = Vec::new();
         let mut by_peer: BTreeMap<NodeId, Vec<Open>> = BTreeMap::new();
-        for key in open.drain(..) {
+        for key in open {
             match key.nodes.get(key.asked) {
                 Some(node) => by_peer.entry(*node).or_default().push(key),
-                None if key.failed > 0 && results[key.place].is_empty() => {
-                    let (asked, failed) = (key.nodes.len(), key.failed);
-                    return Err(FindError::Incomplete { asked, failed, last: *last });
-                }
-                None => {}
+                None => search.give_up(&key, search.last)?,
             }
         }
         let mut frames = Vec::new();
@@ -114,50 +150,63 @@ impl DhtService {
             if flight.is_empty() {
                 return Ok(still);
             }
-            self.fly(flight, results, &mut still, last, deadline).await;
+            self.fly(flight, search, &mut still).await;
         }
     }
 
     async fn fly(
         self: &Arc<Self>,
         flight: Vec<(NodeId, Vec<Open>)>,
-        results: &mut [Vec<Record>],
+        search: &mut Search,
         still: &mut Vec<Open>,
-        last: &mut RequestError,
-        deadline: Instant,
     ) {
         let op = FindOp::new();
         for ((peer, keys), i) in flight.iter().zip(0_u16..) {
-            let asks = keys.iter().map(|open| (open.key, open.cursor)).collect();
-            self.ask(&op, *peer, i, asks, deadline);
+            let asks = keys.iter().map(|open| (open.key, open.reading.cursor)).collect();
+            let others = keys.iter().any(|open| open.asked + 1 < open.nodes.len());
+            let until = if others { share(search.deadline, search.timeout) } else { search.deadline };
+            self.ask(&op, *peer, i, asks, until);
         }
         let mut flight: Vec<_> = flight.into_iter().map(|(_, keys)| keys).collect();
         for _ in 0..flight.len() {
             let answered = op.next().await;
             let keys = std::mem::take(&mut flight[usize::from(answered.peer)]);
             match answered.result {
-                Ok(answers) => {
-                    for (mut open, (found, rest)) in keys.into_iter().zip(answers) {
-                        let nothing = found.is_empty();
-                        merge(&mut results[open.place], named(open.key, found));
-                        match rest {
-                            Rest::Nothing if nothing && open.cursor.is_none() => open.asked += 1,
-                            Rest::Nothing => continue,
-                            Rest::Everything => open.cursor = None,
-                            Rest::After(publisher) => open.cursor = Some(publisher),
-                        }
-                        still.push(open);
-                    }
-                }
+                Ok(answers) => self.take(keys, answers, search, still),
                 Err(error) => {
-                    *last = error;
-                    for mut open in keys {
-                        open.asked += 1;
-                        open.failed += 1;
-                        still.push(open);
-                    }
+                    search.last = error;
+                    still.extend(keys.into_iter().map(|open| open.turn(true)));
                 }
             }
+        }
+    }
+
+    /// Takes the answers of one frame. A key without room is asked for again only if the frame has
+    /// brought another one on, so that every frame leaves less to ask for.
+    fn take(&self, keys: Vec<Open>, answers: Answers, search: &mut Search, still: &mut Vec<Open>) {
+        let mut no_room = Vec::new();
+        let mut progress = false;
+        for (mut open, mut page) in keys.into_iter().zip(answers) {
+            let step = open.reading.turn(&mut page);
+            page.records.retain(|record| !open.knows_own || record.publisher != self.local);
+            merge(&mut search.results[open.place], named(open.key, page.records));
+            progress |= matches!(step, Step::Done | Step::More);
+            match step {
+                Step::Done if open.reading.found => {}
+                Step::Done => still.push(open.turn(false)),
+                Step::More => still.push(open),
+                Step::NoRoom => no_room.push(open),
+                Step::Wrong => {
+                    search.last = RequestError::Malformed;
+                    still.push(open.turn(true));
+                }
+            }
+        }
+        if progress {
+            still.append(&mut no_room);
+        } else if !no_room.is_empty() {
+            search.last = RequestError::Malformed;
+            still.extend(no_room.into_iter().map(|open| open.turn(true)));
         }
     }
 }

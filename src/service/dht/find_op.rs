@@ -8,12 +8,75 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::receipt::Record;
+use crate::dht::record::{self, TTL_MAX};
+use crate::dht::store::KEY_RECORDS_MAX;
 use crate::id::{Key, NodeId};
 use crate::pool::{Outcome, RequestError, Sink, Tag};
 use crate::wire::{self, Kind, Rest};
 
-/// The answers to one FIND_VALUE frame: for each key that it asked for, in order.
-pub(super) type Answers = Vec<(Vec<Record>, Rest)>;
+/// The answers to one FIND_VALUE frame: a page for each key that it asked for, in order.
+pub(super) type Answers = Vec<Page>;
+
+/// One answer for one key. Its publishers ascend, and a cursor is the last of them.
+pub(super) struct Page {
+    /// The records that a replica may hold; others are left out.
+    pub(super) records: Vec<Record>,
+    /// The first publisher of the page as it was sent.
+    first: Option<NodeId>,
+    /// Records as they were sent.
+    sent: usize,
+    rest: Rest,
+}
+
+/// How far one replica has been read under one key.
+#[derive(Default)]
+pub(super) struct Reading {
+    /// The last publisher that it has sent.
+    pub(super) cursor: Option<NodeId>,
+    /// Whether it has sent a record that counts.
+    pub(super) found: bool,
+    taken: usize,
+}
+
+/// What a page leads to.
+pub(super) enum Step {
+    /// The replica has said all, or as much as any replica may hold.
+    Done,
+    /// There is another page.
+    More,
+    /// The keys before this one took the whole frame.
+    NoRoom,
+    /// The page does not follow the one before it.
+    Wrong,
+}
+
+impl Reading {
+    /// Takes the next page; no sequence of pages gives more than [`KEY_RECORDS_MAX`] records.
+    pub(super) fn turn(&mut self, page: &mut Page) -> Step {
+        let Some(first) = page.first else {
+            return match page.rest {
+                Rest::Nothing => Step::Done,
+                Rest::Everything => Step::NoRoom,
+                Rest::After(publisher) if Some(publisher) == self.cursor => Step::NoRoom,
+                Rest::After(_) => Step::Wrong,
+            };
+        };
+        if self.cursor.is_some_and(|cursor| first <= cursor) {
+            page.records.clear();
+            return Step::Wrong;
+        }
+        page.records.truncate(KEY_RECORDS_MAX - self.taken);
+        self.taken = KEY_RECORDS_MAX.min(self.taken + page.sent);
+        self.found |= !page.records.is_empty();
+        match page.rest {
+            Rest::After(publisher) if self.taken < KEY_RECORDS_MAX => {
+                self.cursor = Some(publisher);
+                Step::More
+            }
+            _ => Step::Done,
+        }
+    }
+}
 
 /// A frame that was answered, and by whom.
 pub(super) struct Answered {
@@ -82,22 +145,37 @@ fn read(body: &[u8], count: u32) -> Result<Answers, RequestError> {
     if u32::try_from(answers.len()).ok() != Some(count) {
         return Err(RequestError::Malformed);
     }
-    // The keys are filled in by the one who knows which were asked for.
-    let key = Key::from_bytes([0; 32]);
-    Ok(answers
-        .map(|answer| (answer.records.iter().map(|found| record(key, found)).collect(), answer.rest))
-        .collect())
+    answers.map(|answer| page(&answer).ok_or(RequestError::Malformed)).collect()
 }
 
-fn record(key: Key, found: &wire::Found<'_>) -> Record {
-    Record {
-        key,
-        publisher: found.publisher,
-        seq: found.seq,
-        ttl: Duration::from_millis(u64::from(found.ttl_ms)),
-        kind: found.kind,
-        value: Bytes::copy_from_slice(found.value),
+/// Nothing when the publishers do not ascend or the cursor is not the last of them.
+fn page(answer: &wire::Answer<'_, '_>) -> Option<Page> {
+    let found = answer.records;
+    let last = found.last().map(|found| found.publisher);
+    let follows = match answer.rest {
+        Rest::Nothing => true,
+        Rest::Everything => last.is_none(),
+        Rest::After(publisher) => last.is_none_or(|last| last == publisher),
+    };
+    if !follows || !found.is_sorted_by(|a, b| a.publisher < b.publisher) {
+        return None;
     }
+    Some(Page {
+        records: found.iter().filter_map(accept).collect(),
+        first: found.first().map(|found| found.publisher),
+        sent: found.len(),
+        rest: answer.rest,
+    })
+}
+
+/// The record, if a replica may hold one like it.
+fn accept(found: &wire::Found<'_>) -> Option<Record> {
+    // The keys are filled in by the one who knows which were asked for.
+    let key = Key::from_bytes([0; 32]);
+    let wire::Found { publisher, seq, ttl_ms, kind, flags, proof, value } = *found;
+    record::check(&wire::Record { key, seq, ttl_ms, kind, flags, proof, value }).ok()?;
+    let ttl = Duration::from_millis(u64::from(ttl_ms)).min(TTL_MAX);
+    Some(Record { key, publisher, seq, ttl, kind, value: Bytes::copy_from_slice(value) })
 }
 
 /// Merges records of one key into `known`: the newest of each publisher stays.
