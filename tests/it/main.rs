@@ -5,6 +5,7 @@
 
 mod baseline;
 mod duel;
+mod find;
 mod flood;
 mod hello;
 mod hostile;

@@ -237,6 +237,10 @@ pub(crate) async fn close_code(connection: &Connection) -> Option<u64> {
 }
 
 impl Stream {
+    pub(crate) fn new(send: SendStream, recv: RecvStream) -> Self {
+        Self { send, recv, decoder: Decoder::new(BODY_MAX) }
+    }
+
     /// The next frame, or nothing when the stream has ended in whatever way.
     pub(crate) async fn frame(&mut self) -> Option<(Header, Vec<u8>)> {
         loop {
