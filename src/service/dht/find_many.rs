@@ -4,7 +4,7 @@
 //! replica has something, or when all k closest have been asked. Keys whose answer did not fit the
 //! reply are asked for again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,8 @@ struct Search {
     results: Vec<Vec<Record>>,
     /// Why a replica did not answer.
     last: RequestError,
+    /// Peers that failed in this window: asked again only when nobody else is left to ask.
+    failed: BTreeSet<NodeId>,
     timeout: Duration,
     deadline: Instant,
 }
@@ -93,7 +95,8 @@ impl DhtService {
     ) -> Result<Vec<Vec<Record>>, FindError> {
         let (now, deadline) = (runtime::now(), runtime::after(timeout));
         let results: Vec<Vec<Record>> = keys.iter().map(|key| self.own(now, key)).collect();
-        let mut search = Search { results, last: RequestError::Unreachable, timeout, deadline };
+        let mut search =
+            Search { results, last: RequestError::Unreachable, failed: BTreeSet::new(), timeout, deadline };
         let mut open = Vec::new();
         for (place, key) in keys.iter().enumerate() {
             let held = self.held_here(now, key);
@@ -131,7 +134,10 @@ impl DhtService {
     ) -> Result<Vec<Open>, FindError> {
         let mut still = Vec::new();
         let mut by_peer: BTreeMap<NodeId, Vec<Open>> = BTreeMap::new();
-        for key in open {
+        for mut key in open {
+            if !search.failed.is_empty() {
+                key.nodes[key.asked..].sort_by_key(|node| search.failed.contains(node));
+            }
             match key.nodes.get(key.asked) {
                 Some(node) => by_peer.entry(*node).or_default().push(key),
                 None => search.give_up(&key, search.last)?,
@@ -156,7 +162,7 @@ impl DhtService {
 
     async fn fly(
         self: &Arc<Self>,
-        flight: Vec<(NodeId, Vec<Open>)>,
+        mut flight: Vec<(NodeId, Vec<Open>)>,
         search: &mut Search,
         still: &mut Vec<Open>,
     ) {
@@ -167,14 +173,15 @@ impl DhtService {
             let until = if others { share(search.deadline, search.timeout) } else { search.deadline };
             self.ask(&op, *peer, i, asks, until);
         }
-        let mut flight: Vec<_> = flight.into_iter().map(|(_, keys)| keys).collect();
         for _ in 0..flight.len() {
             let answered = op.next().await;
-            let keys = std::mem::take(&mut flight[usize::from(answered.peer)]);
+            let (peer, keys) = &mut flight[usize::from(answered.peer)];
+            let keys = std::mem::take(keys);
             match answered.result {
                 Ok(answers) => self.take(keys, answers, search, still),
                 Err(error) => {
                     search.last = error;
+                    search.failed.insert(*peer);
                     still.extend(keys.into_iter().map(|open| open.turn(true)));
                 }
             }
