@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dht::K;
 use crate::dht::log::LogLimits;
+use crate::dht::record::TTL_MAX;
 use crate::dht::store::StoreLimits;
 use crate::pool::{PoolConfig, PoolConfigError};
 use crate::transport::{TransportConfig, TransportConfigError};
@@ -89,6 +90,9 @@ pub enum ConfigError {
     /// A timeout is zero.
     #[error("{0} must be longer than zero")]
     Zero(&'static str),
+    /// `ttl` is less than a millisecond or more than [`TTL_MAX`].
+    #[error("a ttl of {0:?} is not between 1 ms and {TTL_MAX:?}")]
+    Ttl(Duration),
     /// The settings of the pool contradict each other.
     #[error(transparent)]
     Pool(#[from] PoolConfigError),
@@ -110,7 +114,15 @@ impl Config {
         if self.alpha == 0 {
             return Err(ConfigError::Alpha);
         }
-        for (name, value) in [("ttl", self.ttl), ("request_timeout", self.request_timeout)] {
+        if self.ttl < Duration::from_millis(1) || self.ttl > TTL_MAX {
+            return Err(ConfigError::Ttl(self.ttl));
+        }
+        let timeouts = [
+            ("request_timeout", self.request_timeout),
+            ("join_timeout", self.join_timeout),
+            ("drain", self.drain),
+        ];
+        for (name, value) in timeouts {
             if value.is_zero() {
                 return Err(ConfigError::Zero(name));
             }
@@ -118,5 +130,41 @@ impl Config {
         self.pool.check()?;
         self.transport.check()?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_could_never_work_are_refused() {
+        let zero = Duration::ZERO;
+        let changes: [fn(&mut Config, Duration); 10] = [
+            |config, to| config.ttl = to,
+            |config, to| config.request_timeout = to,
+            |config, to| config.join_timeout = to,
+            |config, to| config.drain = to,
+            |config, to| config.transport.keep_alive = to,
+            |config, to| config.transport.handshake_timeout = to,
+            |config, to| config.transport.hello_timeout = to,
+            |config, to| config.transport.first_byte_timeout = to,
+            |config, to| config.transport.frame_timeout = to,
+            |config, to| config.pool.dial_timeout = to,
+        ];
+        assert_eq!(Config::default().check(), Ok(()));
+        for (i, change) in changes.iter().enumerate() {
+            let mut config = Config::default();
+            change(&mut config, zero);
+            assert!(config.check().is_err(), "number {i}");
+        }
+        let mut config = Config::default();
+        config.transport.handshakes_max = 0;
+        assert_eq!(config.check(), Err(TransportConfigError::Zero("handshakes_max").into()));
+        let mut config = Config::default();
+        config.transport.handshakes_per_ip = 0;
+        assert_eq!(config.check(), Err(TransportConfigError::Zero("handshakes_per_ip").into()));
+        let config = Config { ttl: TTL_MAX + Duration::from_millis(1), ..Config::default() };
+        assert_eq!(config.check(), Err(ConfigError::Ttl(config.ttl)));
     }
 }

@@ -34,7 +34,7 @@ impl<'a> Peers<'a> {
     ///
     /// A dial that was begun goes on for others that wait for it.
     pub async fn lease(&self, peer: NodeId, timeout: Duration) -> Result<PeerLease, AcquireError> {
-        let lease = self.pool.acquire(&peer, runtime::now() + timeout).await?;
+        let lease = self.pool.acquire(&peer, runtime::after(timeout)).await?;
         Ok(PeerLease { _lease: lease })
     }
 

@@ -30,8 +30,9 @@ async fn accept(pool: Arc<Inner>, attempt: Attempt) {
         Ok(greeting) => greeting,
         Err(lost) => return pool.refused(lost),
     };
-    let peer = match pool.admit_inbound(&greeting.intro).await {
-        Ok(peer) => peer,
+    // The lease keeps the connection from being evicted before its peer knows of it.
+    let (peer, _lease) = match pool.admit_inbound(&greeting.intro).await {
+        Ok(admitted) => admitted,
         Err(code) => {
             greeting.refuse(code);
             return pool.refused(Lost::ByUs(code));
@@ -56,15 +57,18 @@ pub(super) enum Admitted {
 
 impl Inner {
     /// Waits for room as long as a request would, then gives up.
-    async fn admit_inbound(self: &Arc<Self>, intro: &Introduction) -> Result<Arc<Peer>, CloseCode> {
-        let until = runtime::now() + self.config.wait;
+    async fn admit_inbound(
+        self: &Arc<Self>,
+        intro: &Introduction,
+    ) -> Result<(Arc<Peer>, Option<Lease>), CloseCode> {
+        let until = runtime::after(self.config.wait);
         loop {
             let room = self.room.notified();
             match self.admit(intro) {
-                Admitted::Kept(lease) => return Ok(Arc::clone(lease.peer())),
+                Admitted::Kept(lease) => return Ok((Arc::clone(lease.peer()), Some(lease))),
                 Admitted::Duplicate(peer) => {
                     peer.drain(CloseCode::Duplicate, upkeep::DRAIN);
-                    return Ok(peer);
+                    return Ok((peer, None));
                 }
                 Admitted::Refused(code) => return Err(code),
                 Admitted::Full => {
@@ -112,6 +116,9 @@ impl Inner {
             state.live.insert(id, Arc::clone(peer));
         }
         drop(state);
+        if matches!(admitted, Admitted::Kept(_)) {
+            self.arrived.notify_waiters();
+        }
         self.retire(retired);
         admitted
     }
@@ -140,15 +147,16 @@ impl Inner {
     pub(super) fn lost(&self, peer: &Arc<Peer>, lost: Lost) {
         peer.die();
         let reason = match lost {
+            Lost::ByUs(CloseCode::Shutdown) | Lost::LocalEndpoint => CloseReason::Shutdown,
             Lost::ByUs(code) | Lost::ByPeer(code) => close_reason(code),
-            Lost::LocalEndpoint => CloseReason::Shutdown,
             _ => CloseReason::Error,
         };
         let traffic = peer.connection.traffic();
         let mut state = self.lock();
         if state.live.remove(&peer.conn).is_some() {
-            state.past += traffic;
-            state.past_messages += peer.messages();
+            state.past.traffic += traffic;
+            state.past.messages += peer.messages();
+            state.past.late_replies += peer.late.load(Ordering::Relaxed);
             state.policy.closed(runtime::now(), peer.conn, reason);
         }
         drop(state);

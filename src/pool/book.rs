@@ -40,6 +40,17 @@ impl AddressBook {
         known.truncate(ADDRESSES_MAX);
     }
 
+    /// Adds addresses of `peer` that somebody else told, behind those that are known, as far as there are
+    /// places left: hearsay displaces nothing.
+    pub(super) fn hear(&mut self, peer: NodeId, endpoints: impl IntoIterator<Item = Endpoint>) {
+        let known = self.peers.get_or_insert_mut(peer, Vec::new);
+        for endpoint in endpoints.into_iter().take(ADDRESSES_MAX) {
+            if known.len() < ADDRESSES_MAX && !known.contains(&endpoint) {
+                known.push(endpoint);
+            }
+        }
+    }
+
     /// The addresses of `peer`, best first.
     pub(super) fn addresses(&mut self, peer: &NodeId) -> Vec<Endpoint> {
         self.peers.get(peer).cloned().unwrap_or_default()
@@ -88,5 +99,21 @@ mod tests {
         book.learn(peer, [endpoint(1)]);
         book.learn(peer, [endpoint(2), endpoint(2), endpoint(3)]);
         assert_eq!(book.addresses(&peer), [endpoint(2), endpoint(3), endpoint(1)]);
+    }
+
+    #[test]
+    fn hearsay_goes_behind_what_is_known_and_displaces_nothing() {
+        let mut book = AddressBook::new();
+        let peer = NodeId::from_bytes([1; 32]);
+        book.learn(peer, [endpoint(1), endpoint(2)]);
+        book.hear(peer, (10..30).map(endpoint));
+        let known = book.addresses(&peer);
+        assert_eq!(known[..3], [endpoint(1), endpoint(2), endpoint(10)]);
+        assert_eq!(known.len(), ADDRESSES_MAX);
+        book.hear(peer, [endpoint(40)]);
+        assert_eq!(book.addresses(&peer), known);
+        // What the peer itself says later has its place all the same.
+        book.learn(peer, [endpoint(3)]);
+        assert_eq!(book.addresses(&peer)[..3], [endpoint(3), endpoint(1), endpoint(2)]);
     }
 }

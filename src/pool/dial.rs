@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::lookup_host;
 use tokio::sync::watch;
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use super::admit::Admitted;
 use super::policy::types::{DialFailure, Join};
@@ -74,17 +74,20 @@ pub(super) fn start(
     seq: u64,
 ) -> watch::Receiver<DialState> {
     let (done, result) = watch::channel(None);
-    state.dials.insert(peer, result.clone());
+    state.dials.insert(peer, (seq, result.clone()));
     let addresses = state.book.addresses(&peer);
     let dialer = Arc::clone(pool);
     pool.tasks.spawn(async move {
         let outcome = dialer.dial(peer, seq, addresses).await;
         let mut state = dialer.lock();
-        state.dials.remove(&peer);
+        // A newer dial may have taken the place of one that reached its peer.
+        if state.dials.get(&peer).is_some_and(|(newest, _)| *newest == seq) {
+            state.dials.remove(&peer);
+        }
         match &outcome {
             // What a shutdown cuts short is no fault of the peer.
-            Err(_) if dialer.closing.load(Ordering::Acquire) => state.policy.dial_aborted(peer),
-            Err(error) => state.policy.dial_failed(runtime::now(), peer, error.failure()),
+            Err(_) if dialer.closing.load(Ordering::Acquire) => state.policy.dial_aborted(peer, seq),
+            Err(error) => state.policy.dial_failed(runtime::now(), peer, seq, error.failure()),
             Ok(_) => {}
         }
         drop(state);
@@ -104,13 +107,13 @@ impl Inner {
         seq: u64,
         addresses: Vec<Address>,
     ) -> Result<Lease, DialError> {
-        let deadline = runtime::now() + self.config.dial_timeout;
+        let deadline = runtime::after(self.config.dial_timeout);
         let expect = Expect::Node(peer);
         let mut last = DialError::NoAddress;
         let count = u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
         let share = (self.config.dial_timeout / count).max(ADDRESS_TIMEOUT_MIN);
         for address in addresses {
-            let until = deadline.min(runtime::now() + share);
+            let until = deadline.min(runtime::after(share));
             match self.attempt(&address, expect, seq, until).await {
                 Ok(ready) => return self.take(ready),
                 Err(error) => {
@@ -137,13 +140,17 @@ impl Inner {
         hello.dial = seq;
         let attempt = async {
             let mut last = DialError::Resolve(address.clone());
-            for remote in resolve(address).await? {
-                match self.endpoint.dial(remote, expect, &hello).await {
-                    Ok(ready) => return Ok(ready),
+            let remotes = resolve(address).await?;
+            for (left, remote) in (1..=remotes.len()).rev().zip(remotes) {
+                // One that swallows packets must not use up the time of the others.
+                let share = fair_share(until.saturating_duration_since(runtime::now()), left);
+                match timeout(share, self.endpoint.dial(remote, expect, &hello)).await {
+                    Err(_) => last = DialError::Timeout,
+                    Ok(Ok(ready)) => return Ok(ready),
                     // A name often has an address of a family that our socket cannot reach; what the
                     // others answered says more.
-                    Err(AttemptError::Address) if matches!(last, DialError::Attempt(_)) => {}
-                    Err(error) => last = error.into(),
+                    Ok(Err(AttemptError::Address)) if !matches!(last, DialError::Resolve(_)) => {}
+                    Ok(Err(error)) => last = error.into(),
                 }
             }
             Err(last)
@@ -204,7 +211,7 @@ impl Pool {
             Mode::Public => Expect::Public(&host),
             Mode::Mesh => Expect::Realm,
         };
-        let until = deadline.min(runtime::now() + self.inner.config.dial_timeout);
+        let until = deadline.min(runtime::after(self.inner.config.dial_timeout));
         let ready = self.inner.attempt(address.endpoint(), expect, seq, until).await?;
         let id = ready.intro.peer;
         self.learn(id, [address.endpoint().clone()]);
@@ -230,6 +237,11 @@ impl Drop for Place {
     }
 }
 
+/// An equal part of `time` for each of the `left` addresses that are yet to be tried.
+fn fair_share(time: Duration, left: usize) -> Duration {
+    time / u32::try_from(left).unwrap_or(u32::MAX).max(1)
+}
+
 async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, DialError> {
     if let Some(address) = address.socket_addr() {
         return Ok(vec![address]);
@@ -238,4 +250,20 @@ async fn resolve(address: &Address) -> Result<Vec<SocketAddr>, DialError> {
     let found = lookup_host((host.as_str(), address.port())).await;
     let found = found.map_err(|_| DialError::Resolve(address.clone()))?;
     Ok(found.take(book::ADDRESSES_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_swallows_packets_leaves_time_for_the_others() {
+        let mut time = Duration::from_secs(5);
+        for left in (1..=8).rev() {
+            let share = fair_share(time, left);
+            assert_eq!(share, Duration::from_millis(625));
+            time -= share;
+        }
+        assert_eq!(fair_share(time, 1), Duration::ZERO);
+    }
 }

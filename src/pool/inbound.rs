@@ -72,11 +72,13 @@ pub(crate) trait Sink: Send + Sync {
 pub(crate) struct Promise {
     sink: Option<Arc<dyn Sink>>,
     tag: Tag,
+    /// The request was handed to a connection, and may be executed.
+    pub(crate) sent: bool,
 }
 
 impl Promise {
     pub(crate) fn new(sink: Arc<dyn Sink>, tag: Tag) -> Self {
-        Self { sink: Some(sink), tag }
+        Self { sink: Some(sink), tag, sent: false }
     }
 
     /// Tells the sink.
@@ -95,7 +97,8 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         if let Some(sink) = self.sink.take() {
-            sink.settle(self.tag, Outcome::Failed(RequestError::Shutdown));
+            let error = if self.sent { RequestError::Lost } else { RequestError::Shutdown };
+            sink.settle(self.tag, Outcome::Failed(error));
         }
     }
 }

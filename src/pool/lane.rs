@@ -46,6 +46,7 @@ async fn run(peer: Arc<Peer>, class: Class, lane: Lane, decoder: Decoder) {
 /// is replaced.
 fn give_up(peer: &Arc<Peer>, class: Class, error: LaneError) {
     peer.outbox(class).die();
+    peer.ending.changed.notify_waiters();
     if error == LaneError::Abandoned {
         peer.lost_lane();
     }
@@ -83,7 +84,6 @@ async fn read(peer: Arc<Peer>, class: Class, mut recv: LaneRecv, mut decoder: De
         }
     };
     give_up(&peer, class, ended);
-    peer.ending.changed.notify_waiters();
 }
 
 fn settle_all(peer: &Peer, class: Class, decoder: &mut Decoder) -> bool {

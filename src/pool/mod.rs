@@ -5,11 +5,11 @@
 //! [`Inbound`] that the services implement.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 
 use crate::addr::Endpoint as Address;
@@ -18,6 +18,7 @@ use crate::runtime::{self, Tasks};
 use crate::transport::{CloseCode, Endpoint, Lost, Traffic, TransportConfig};
 use crate::wire::Hello;
 
+mod acquire;
 mod admit;
 mod book;
 mod dial;
@@ -32,6 +33,7 @@ mod serve;
 mod single;
 mod upkeep;
 
+pub use acquire::AcquireError;
 pub use dial::DialError;
 pub use inbound::RequestError;
 pub(crate) use inbound::{Inbound, Outcome, Promise, Sink, Tag, Violation};
@@ -43,7 +45,7 @@ pub use policy::report::{ClosedConnection, Closes, Explain, OpenConnection, Pool
 pub use policy::types::{CloseReason, DialFailure};
 
 use policy::Policy;
-use policy::types::{Acquire, ConnId, Release, Retire};
+use policy::types::{ConnId, Release, Retire};
 
 /// Frames over the lane limit that may be in flight to one peer, in each direction.
 pub(super) const SINGLES_MAX: usize = 4;
@@ -66,6 +68,8 @@ pub(crate) struct Inner {
     state: Mutex<State>,
     /// A connection has ended or a place has become free.
     room: Notify,
+    /// A peer has connected.
+    arrived: Notify,
     closing: AtomicBool,
     /// Handshakes completed with HELLO, dialed and accepted.
     handshakes: [AtomicU64; 2],
@@ -79,60 +83,28 @@ impl std::fmt::Debug for Inner {
 
 struct State {
     policy: Policy<Arc<Peer>>,
-    dials: BTreeMap<NodeId, watch::Receiver<DialState>>,
+    /// The dial under way to each peer, by its number.
+    dials: BTreeMap<NodeId, (u64, watch::Receiver<DialState>)>,
     book: book::AddressBook,
     /// Every connection that has not ended, draining ones included.
     live: BTreeMap<ConnId, Arc<Peer>>,
     next_conn: u64,
-    /// What ended connections have moved.
-    past: Traffic,
-    /// The request frames that were sent on them.
-    past_messages: u64,
+    past: Past,
     /// How the last inbound attempts failed, oldest first.
     refusals: VecDeque<Lost>,
 }
 
+/// What ended connections have done.
+#[derive(Debug, Default)]
+struct Past {
+    traffic: Traffic,
+    /// Request frames sent.
+    messages: u64,
+    late_replies: u64,
+}
+
 /// `None` while the dial is under way; then its end, leased until those who waited have their leases.
 type DialState = Option<Result<Lease, DialError>>;
-
-/// Why no connection to a peer could be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcquireError {
-    /// The peer is this node itself.
-    #[error("a node does not connect to itself")]
-    SelfDial,
-    /// Every connection is in use and none became free within [`PoolConfig::wait`].
-    #[error("every connection of the pool is in use")]
-    PoolExhausted,
-    /// The last dials to this peer failed; the next one is allowed after this pause.
-    #[error("the peer could not be reached; the next dial is due in {0:?}")]
-    BackOff(Duration),
-    /// The dial failed.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The caller's deadline passed first.
-    #[error("no connection before the deadline")]
-    Timeout,
-    /// This node is shutting down.
-    #[error("this node is shutting down")]
-    Shutdown,
-}
-
-impl AcquireError {
-    /// Whether the same call may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::SelfDial | Self::Shutdown)
-    }
-}
-
-/// What [`Pool::poll`] found.
-enum Step {
-    Ready(Lease),
-    Dialing(watch::Receiver<DialState>),
-    Full,
-    Failed(AcquireError),
-}
 
 /// What a pool is made of.
 pub(crate) struct Parts {
@@ -164,11 +136,11 @@ impl Pool {
                 book: book::AddressBook::new(),
                 live: BTreeMap::new(),
                 next_conn: 0,
-                past: Traffic::default(),
-                past_messages: 0,
+                past: Past::default(),
                 refusals: VecDeque::new(),
             }),
             room: Notify::new(),
+            arrived: Notify::new(),
             closing: AtomicBool::new(false),
             handshakes: Default::default(),
         });
@@ -177,94 +149,27 @@ impl Pool {
         Self { inner }
     }
 
-    /// A lease of a connection to `peer`: the resident one, the one being dialed, or a new one.
-    ///
-    /// Cancel safe: a dial that was begun goes on for the others that wait for it.
-    pub(crate) async fn acquire(&self, peer: &NodeId, deadline: Instant) -> Result<Lease, AcquireError> {
-        match tokio::time::timeout_at(deadline.into(), self.acquired(peer)).await {
-            Ok(result) => result,
-            Err(_) => Err(AcquireError::Timeout),
-        }
-    }
-
-    async fn acquired(&self, peer: &NodeId) -> Result<Lease, AcquireError> {
-        let mut patience: Option<Instant> = None;
-        // The dial that was waited for: its lease must outlive the next look at the pool.
-        let mut waited: Option<watch::Receiver<DialState>> = None;
-        loop {
-            let room = self.inner.room.notified();
-            let step = self.poll(&mut self.inner.lock(), runtime::now(), peer);
-            drop(waited.take());
-            match step {
-                Step::Ready(lease) => return Ok(lease),
-                Step::Failed(error) => return Err(error),
-                Step::Dialing(mut dial) => {
-                    let failed = match dial.wait_for(Option::is_some).await.as_deref() {
-                        // The other connection of the pair is there and will do.
-                        Ok(Some(Err(DialError::Duplicate)) | Some(Ok(_)) | None) | Err(_) => None,
-                        Ok(Some(Err(error))) => Some(error.clone()),
-                    };
-                    if let Some(error) = failed {
-                        return Err(error.into());
-                    }
-                    waited = Some(dial);
-                }
-                Step::Full => {
-                    let until = *patience.get_or_insert_with(|| runtime::now() + self.inner.config.wait);
-                    if tokio::time::timeout_at(until.into(), room).await.is_err() {
-                        self.inner.lock().policy.exhausted();
-                        return Err(AcquireError::PoolExhausted);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Leases of those of `peers` that are resident, in their order; a dial is begun to the others.
-    ///
-    /// Takes the lock once for all of them.
-    pub(crate) fn try_acquire(&self, peers: &[NodeId], mut each: impl FnMut(usize, Option<Lease>)) {
-        let now = runtime::now();
-        let mut state = self.inner.lock();
-        let steps: SmallVec<[Step; 4]> = peers.iter().map(|peer| self.poll(&mut state, now, peer)).collect();
-        // A lease that is dropped takes the lock: it must not be held when leases are handed out.
-        drop(state);
-        for (i, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Ready(lease) => each(i, Some(lease)),
-                Step::Dialing(_) | Step::Full | Step::Failed(_) => each(i, None),
-            }
-        }
-    }
-
-    fn poll(&self, state: &mut State, now: Instant, peer: &NodeId) -> Step {
-        match state.policy.acquire(now, *peer) {
-            Acquire::Ready { id, handle } => Step::Ready(Lease::new(handle, id, Arc::clone(&self.inner))),
-            Acquire::Dialing => match state.dials.get(peer) {
-                Some(dial) => Step::Dialing(dial.clone()),
-                None => Step::Full,
-            },
-            Acquire::Dial { seq, evict } => {
-                self.inner.retire(evict);
-                Step::Dialing(dial::start(&self.inner, state, *peer, seq))
-            }
-            Acquire::Full { evict } => {
-                self.inner.retire(evict);
-                Step::Full
-            }
-            Acquire::BackOff { until } => {
-                Step::Failed(AcquireError::BackOff(until.saturating_duration_since(now)))
-            }
-            Acquire::Own => Step::Failed(AcquireError::SelfDial),
-            Acquire::Closed => Step::Failed(AcquireError::Shutdown),
-        }
-    }
-
     /// Remembers where `peer` listens.
     pub(crate) fn learn(&self, peer: NodeId, addresses: impl IntoIterator<Item = Address>) {
         if peer != self.inner.local {
             self.inner.lock().book.learn(peer, addresses);
         }
+    }
+
+    /// Remembers where `peer` listens according to somebody else; what it said itself comes first.
+    pub(crate) fn hear(&self, peer: NodeId, addresses: impl IntoIterator<Item = Address>) {
+        if peer != self.inner.local {
+            self.inner.lock().book.hear(peer, addresses);
+        }
+    }
+
+    /// Where the connection to `peer` ends.
+    pub(crate) fn remote(&self, peer: &NodeId) -> Option<SocketAddr> {
+        let state = self.inner.lock();
+        let draining = || state.live.values().find(|conn| conn.id == *peer);
+        let handle = state.policy.live_handle(*peer).or_else(draining).cloned();
+        drop(state);
+        handle.map(|peer| peer.connection.remote())
     }
 
     /// Where `peer` was last known to listen, best first.

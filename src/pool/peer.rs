@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::timeout;
 
-use super::inbound::{RequestError, Sink, Tag};
+use super::inbound::{RequestError, Sink, Tag, Violation};
 use super::lane;
 use super::outbox::{Outbox, Refusal};
 use super::policy::types::ConnId;
@@ -75,12 +75,32 @@ pub(super) struct Ending {
     pub(super) lanes_in: AtomicU32,
     /// Bit per class: the peer has opened this lane.
     pub(super) classes_in: AtomicU32,
-    /// The last request id accepted, per lane.
-    pub(super) accepted: [AtomicU64; Class::LANES],
-    /// Requests above these ids are not executed any more; set by a shutdown.
-    pub(super) refuse_above: [AtomicU64; Class::LANES],
+    /// The last request id accepted, per lane, and [`REFUSING`] once a shutdown accepts no more.
+    accepted: [AtomicU64; Class::LANES],
+    /// The connection is gone: there is nothing to wait for.
+    dead: AtomicBool,
     /// Something above has changed.
     pub(super) changed: Notify,
+}
+
+/// Set in [`Ending::accepted`]: requests above the id beside it are not executed any more. Both are in
+/// one word, so that none is executed above what GOAWAY says.
+const REFUSING: u64 = 1 << 63;
+
+impl Ending {
+    /// Whether request `id` of a lane is to be executed.
+    pub(super) fn accept(&self, lane: usize, id: u64) -> Result<bool, Violation> {
+        if id >= REFUSING {
+            return Err(Violation::Malformed);
+        }
+        let before = self.accepted[lane].fetch_max(id, Ordering::AcqRel);
+        Ok(before < REFUSING || id <= before - REFUSING)
+    }
+
+    /// Accepts no request after this; returns the last one that was.
+    fn refuse(&self, lane: usize) -> u64 {
+        self.accepted[lane].fetch_or(REFUSING, Ordering::AcqRel) & !REFUSING
+    }
 }
 
 impl Peer {
@@ -90,10 +110,6 @@ impl Peer {
         let dialed = intro.dialer == Side::Us;
         let outbox =
             |class: Class| Outbox::new(class, grants[class.index()], dialed && class == Class::Control);
-        let ending = Ending::default();
-        for limit in &ending.refuse_above {
-            limit.store(u64::MAX, Ordering::Relaxed);
-        }
         Self {
             id: intro.peer,
             conn,
@@ -108,7 +124,7 @@ impl Peer {
             singles_in: Semaphore::new(SINGLES_MAX),
             tasks: pool.tasks.clone(),
             pool: Arc::downgrade(pool),
-            ending,
+            ending: Ending::default(),
             used: AtomicBool::new(true),
             answered: AtomicBool::new(false),
             late: AtomicU64::new(0),
@@ -218,11 +234,6 @@ impl Peer {
         if self.ending.draining.swap(true, Ordering::AcqRel) {
             return;
         }
-        if code == CloseCode::Shutdown {
-            for (limit, accepted) in self.ending.refuse_above.iter().zip(&self.ending.accepted) {
-                limit.store(accepted.load(Ordering::Acquire), Ordering::Release);
-            }
-        }
         self.say_goodbye(code);
         let peer = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -232,7 +243,10 @@ impl Peer {
     }
 
     fn say_goodbye(self: &Arc<Self>, code: CloseCode) {
-        let last = std::array::from_fn(|i| self.ending.refuse_above[i].load(Ordering::Acquire));
+        let last = match code {
+            CloseCode::Shutdown => std::array::from_fn(|lane| self.ending.refuse(lane)),
+            _ => [u64::MAX; Class::LANES],
+        };
         let goaway = GoAway { code: u16::try_from(code.to_u32()).unwrap_or(u16::MAX), last };
         let told = self.outbox(Class::Control).tell(|out| {
             let _ = goaway.encode(0, out);
@@ -245,6 +259,10 @@ impl Peer {
         let (control, others) = (&self.outboxes[0], &self.outboxes[1..]);
         others.iter().for_each(Outbox::finish);
         self.until(|| others.iter().all(Outbox::is_idle)).await;
+        // Those who hold or await a turn have theirs first; there is none after them.
+        let turns = u32::try_from(SINGLES_MAX).unwrap_or(u32::MAX);
+        let _ = self.singles.acquire_many(turns).await;
+        self.singles.close();
         control.finish();
         self.until(|| {
             control.is_idle()
@@ -257,7 +275,7 @@ impl Peer {
     async fn until(&self, condition: impl Fn() -> bool) {
         loop {
             let changed = self.ending.changed.notified();
-            if condition() {
+            if condition() || self.ending.dead.load(Ordering::Acquire) {
                 return;
             }
             changed.await;
@@ -293,6 +311,25 @@ impl Peer {
         }
         self.singles.close();
         self.singles_in.close();
+        self.ending.dead.store(true, Ordering::Release);
         self.ending.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_accepted_above_what_goaway_says() {
+        let ending = Ending::default();
+        assert_eq!(ending.accept(1, 7), Ok(true));
+        assert_eq!(ending.refuse(1), 7);
+        assert_eq!(ending.accept(1, 8), Ok(false));
+        assert_eq!(ending.accept(1, 7), Ok(true));
+        assert_eq!(ending.refuse(1), 7, "a refused request counts as accepted");
+        assert_eq!(ending.accept(2, 8), Ok(true), "another lane");
+        assert_eq!(ending.accept(2, u64::MAX), Err(Violation::Malformed));
+        assert_eq!(ending.accept(2, 9), Ok(true));
     }
 }

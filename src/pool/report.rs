@@ -21,7 +21,7 @@ impl Pool {
     pub(crate) fn stats(&self) -> PoolStats {
         let state = self.inner.lock();
         let messages = state.live.values().map(|peer| peer.messages()).sum::<u64>();
-        PoolStats { messages: state.past_messages + messages, ..state.policy.stats() }
+        PoolStats { messages: state.past.messages + messages, ..state.policy.stats() }
     }
 
     pub(crate) fn explain(&self, peer: &NodeId) -> Explain {
@@ -35,7 +35,8 @@ impl Pool {
 
     pub(crate) fn activity(&self) -> Activity {
         let state = self.inner.lock();
-        let mut traffic = state.past;
+        let mut traffic = state.past.traffic;
+        let late = state.live.values().map(|peer| peer.late.load(Ordering::Relaxed)).sum::<u64>();
         for peer in state.live.values() {
             traffic += peer.connection.traffic();
         }
@@ -44,7 +45,7 @@ impl Pool {
             handshakes: dialed.load(Ordering::Relaxed) + accepted.load(Ordering::Relaxed),
             connections: state.live.len(),
             streams_served: serve::served(state.live.values()),
-            late_replies: state.live.values().map(|peer| peer.late.load(Ordering::Relaxed)).sum(),
+            late_replies: state.past.late_replies + late,
             traffic,
         }
     }

@@ -149,7 +149,7 @@ impl Reader {
         if let Some(class) = class {
             return Ok(class);
         }
-        let deadline = runtime::now() + self.service.first_byte;
+        let deadline = runtime::after(self.service.first_byte);
         loop {
             if let Some(frame) = decoder.next().map_err(|_| Violation::Malformed)? {
                 let known = frame.header.kind == Kind::Open as u8 && frame.body.is_empty();
@@ -191,7 +191,7 @@ impl Reader {
                 self.out = BytesMut::new();
             }
             stalled =
-                decoder.is_partial().then(|| stalled.unwrap_or_else(|| runtime::now() + self.service.frame));
+                decoder.is_partial().then(|| stalled.unwrap_or_else(|| runtime::after(self.service.frame)));
             if let Err(stop) = self.fill(recv, &mut decoder, stalled).await {
                 return stop;
             }
@@ -203,10 +203,10 @@ impl Reader {
         let peer = Arc::clone(&self.peer);
         decoder.set_body_max(BODY_MAX);
         // The peer counts an exchange as over when it has its reply, which may be before we do.
-        let until = runtime::now() + self.service.first_byte;
+        let until = runtime::after(self.service.first_byte);
         let turn = timeout_at(until.into(), peer.singles_in.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Stop::Stream };
-        let deadline = runtime::now() + self.service.frame;
+        let deadline = runtime::after(self.service.frame);
         self.class = Some(Class::Single);
         loop {
             match self.answer_some(&mut decoder) {
@@ -273,8 +273,7 @@ fn answer(
     let id = frame.header.id;
     if let Some(class) = class.filter(|class| *class != Class::Single) {
         let lane = class.index();
-        peer.ending.accepted[lane].fetch_max(id, Ordering::AcqRel);
-        if id > peer.ending.refuse_above[lane].load(Ordering::Acquire) {
+        if !peer.ending.accept(lane, id)? {
             return wire::Failed { code: GOING_AWAY }.encode(id, out).map_err(|_| Violation::Malformed);
         }
     }

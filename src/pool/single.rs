@@ -7,10 +7,14 @@ use std::time::Instant;
 use bytes::{BufMut, Bytes, BytesMut};
 use tokio::time::timeout_at;
 
+use super::Pool;
 use super::inbound::{Outcome, Promise, RequestError, Sink, Tag};
 use super::peer::Peer;
 use crate::transport::{Lane, LaneError};
 use crate::wire::{self, BODY_MAX, Class, Decoder, Kind};
+
+/// Connections that a request is offered to while they come and go.
+const CONNECTIONS_TRIED: usize = 3;
 
 impl Peer {
     /// Sends one request frame on a stream of its own and tells `sink` what becomes of it.
@@ -25,25 +29,42 @@ impl Peer {
         encode: impl FnOnce(u64, &mut BytesMut) + Send + 'static,
     ) {
         let peer = Arc::clone(self);
-        let promise = Promise::new(sink, tag);
+        let mut promise = Promise::new(sink, tag);
         self.tasks.spawn(async move {
-            let mut sent = false;
-            let exchange = peer.exchange(encode, &mut sent);
+            let exchange = peer.exchange_somewhere(deadline, Some(encode), &mut promise);
             let outcome = timeout_at(deadline.into(), exchange).await;
-            peer.used.store(true, Ordering::Relaxed);
             match outcome {
                 Ok(Ok((kind, body))) => deliver(promise, tag.count, kind, &body),
                 Ok(Err(error)) => promise.settle(Outcome::Failed(error)),
-                Err(_) if sent => promise.settle(Outcome::Failed(RequestError::Timeout)),
+                Err(_) if promise.sent => promise.settle(Outcome::Failed(RequestError::Timeout)),
                 Err(_) => promise.settle(Outcome::Failed(RequestError::Backpressure)),
             }
         });
     }
 
+    /// The exchange, on this connection or on the one that replaces it while nothing was sent.
+    async fn exchange_somewhere(
+        self: &Arc<Self>,
+        deadline: Instant,
+        mut encode: Option<impl FnOnce(u64, &mut BytesMut)>,
+        promise: &mut Promise,
+    ) -> Result<(u8, Bytes), RequestError> {
+        let mut result = self.exchange(&mut encode, promise).await;
+        for _ in 1..CONNECTIONS_TRIED {
+            let Some(inner) = self.pool.upgrade().filter(|_| result == Err(RequestError::NotSent)) else {
+                break;
+            };
+            let lease = Pool { inner }.acquire(&self.id, deadline).await;
+            let lease = lease.map_err(|_| RequestError::Unreachable)?;
+            result = lease.exchange(&mut encode, promise).await;
+        }
+        result
+    }
+
     async fn exchange(
         &self,
-        encode: impl FnOnce(u64, &mut BytesMut),
-        sent: &mut bool,
+        encode: &mut Option<impl FnOnce(u64, &mut BytesMut)>,
+        promise: &mut Promise,
     ) -> Result<(u8, Bytes), RequestError> {
         let _turn = self.singles.acquire().await.map_err(|_| RequestError::NotSent)?;
         let patience = super::upkeep::DRAIN;
@@ -52,8 +73,11 @@ impl Peer {
         send.prioritise(Class::Single);
         let mut out = BytesMut::new();
         wire::encode_open(Class::Single, &mut out);
-        encode(1, &mut out);
-        *sent = true;
+        if let Some(encode) = encode.take() {
+            encode(1, &mut out);
+        }
+        promise.sent = true;
+        self.used.store(true, Ordering::Relaxed);
         send.write(out.freeze()).await.map_err(lost)?;
         send.finish();
         let mut decoder = Decoder::new(BODY_MAX);

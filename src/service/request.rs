@@ -88,7 +88,7 @@ pub(crate) async fn request(
 
 /// Asks `peer` for a sign of life and returns how long it took to come, connecting first if need be.
 pub(crate) async fn ping(pool: &Pool, peer: &NodeId, timeout: Duration) -> Result<Duration, RequestError> {
-    let deadline = runtime::now() + timeout;
+    let deadline = runtime::after(timeout);
     let nonce = runtime::entropy();
     let mut tries = 0;
     let (start, body) = loop {

@@ -128,6 +128,9 @@ pub enum TransportConfigError {
     /// `idle_timeout` is not longer than `keep_alive`, or out of range.
     #[error("idle_timeout must be longer than keep_alive and at most an hour")]
     IdleTimeout,
+    /// A timeout or a limit is zero.
+    #[error("{0} must be above zero")]
+    Zero(&'static str),
 }
 
 impl TransportConfig {
@@ -145,7 +148,19 @@ impl TransportConfig {
         if self.idle_timeout <= self.keep_alive || self.idle_timeout > Duration::from_secs(3_600) {
             return Err(TransportConfigError::IdleTimeout);
         }
-        Ok(())
+        let zeroes = [
+            ("keep_alive", self.keep_alive.is_zero()),
+            ("handshake_timeout", self.handshake_timeout.is_zero()),
+            ("hello_timeout", self.hello_timeout.is_zero()),
+            ("first_byte_timeout", self.first_byte_timeout.is_zero()),
+            ("frame_timeout", self.frame_timeout.is_zero()),
+            ("handshakes_max", self.handshakes_max == 0),
+            ("handshakes_per_ip", self.handshakes_per_ip == 0),
+        ];
+        match zeroes.iter().find(|(_, zero)| *zero) {
+            Some((name, _)) => Err(TransportConfigError::Zero(name)),
+            None => Ok(()),
+        }
     }
 
     /// One sixteenth of the connection window: eight lanes of it never fill the connection.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::ops::AddAssign;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use quinn::VarInt;
@@ -25,6 +26,8 @@ pub enum Side {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     inner: quinn::Connection,
+    /// With which code this node closed it: quinn says only that it did.
+    closed: Arc<OnceLock<CloseCode>>,
 }
 
 /// A peer that has proved its identity and said HELLO.
@@ -74,7 +77,7 @@ impl AddAssign for Traffic {
 
 impl Connection {
     pub(super) fn new(inner: quinn::Connection) -> Self {
-        Self { inner }
+        Self { inner, closed: Arc::default() }
     }
 
     pub(super) fn inner(&self) -> &quinn::Connection {
@@ -89,18 +92,28 @@ impl Connection {
     pub(crate) async fn open(&self, patience: Duration) -> Result<Lane, LaneError> {
         match timeout(patience, self.inner.open_bi()).await {
             Ok(Ok((send, recv))) => Ok(Lane::new(send, recv)),
-            Ok(Err(error)) => Err(lost(&error).into()),
+            Ok(Err(error)) => Err(self.lost(&error).into()),
             Err(_) => Err(LaneError::Abandoned),
         }
     }
 
     /// Waits for the next stream that the peer opens. Cancel safe.
     pub(crate) async fn accept(&self) -> Result<Lane, Lost> {
-        self.inner.accept_bi().await.map(|(send, recv)| Lane::new(send, recv)).map_err(|error| lost(&error))
+        let accepted = self.inner.accept_bi().await;
+        accepted.map(|(send, recv)| Lane::new(send, recv)).map_err(|error| self.lost(&error))
+    }
+
+    fn lost(&self, error: &quinn::ConnectionError) -> Lost {
+        match (lost(error), self.closed.get()) {
+            (Lost::LocalEndpoint, Some(code)) => Lost::ByUs(*code),
+            (lost, _) => lost,
+        }
     }
 
     /// Closes at once: what the peer has not read is lost to it.
     pub(crate) fn close(&self, code: CloseCode) {
+        // The first code is the one that counts, for the peer as well.
+        let code = *self.closed.get_or_init(|| code);
         self.inner.close(VarInt::from_u32(code.to_u32()), code.text().as_bytes());
     }
 

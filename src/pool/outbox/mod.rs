@@ -65,8 +65,8 @@ pub(super) struct Outbox {
     turn: Semaphore,
     unit: u32,
     capacity: u32,
-    /// Frames that may await their reply.
-    requests: usize,
+    /// Frames that may be queued or await their reply besides those that are or do.
+    frames: Semaphore,
     wake: Notify,
     state: Mutex<State>,
 }
@@ -149,7 +149,7 @@ impl Outbox {
             turn: Semaphore::new(1),
             unit: (capacity / requests).max(1),
             capacity,
-            requests: usize::try_from(requests).unwrap_or(usize::MAX),
+            frames: Semaphore::new(usize::try_from(requests).unwrap_or(usize::MAX)),
             wake: Notify::new(),
             state: Mutex::new(State {
                 queue,
@@ -186,10 +186,10 @@ impl Outbox {
         let cost = self.cost(size);
         self.take_room(cost)?;
         let mut state = self.lock();
-        if !state.accepts() {
+        if let Err(refusal) = if state.accepts() { self.take_frame() } else { Err(Refusal::Closed) } {
             drop(state);
             self.give_back(cost);
-            return Err(Refusal::Closed);
+            return Err(refusal);
         }
         state.seal();
         let id = state.id();
@@ -236,12 +236,12 @@ impl Outbox {
                 && batch.frame.len() + records.len() <= LANE_FRAME_MAX
                 && usize::from(batch.frame.count()) + usize::from(count) <= BATCH_RECORDS_MAX
         });
-        let refusal = match (state.accepts(), fits || state.pending.len() < self.requests) {
-            (false, _) => Some(Refusal::Closed),
-            (true, false) => Some(Refusal::NoRoom),
-            (true, true) => None,
+        let taken = match (state.accepts(), fits) {
+            (false, _) => Err(Refusal::Closed),
+            (true, false) => self.take_frame(),
+            (true, true) => Ok(()),
         };
-        if let Some(refusal) = refusal {
+        if let Err(refusal) = taken {
             drop(guard);
             self.give_back(cost);
             return Err(refusal);
@@ -326,7 +326,7 @@ impl Outbox {
             state.stage = if state.stage == Stage::Open { Stage::Finishing } else { Stage::Dead };
         }
         drop(state);
-        self.room.close();
+        self.close_room();
         self.wake.notify_one();
     }
 }

@@ -1,7 +1,9 @@
 //! Room: the part of a peer's grant that is free.
 //!
-//! A request takes room when it is queued and gives it back when its reply has come. Whoever finds none
-//! may wait for it, or have it kept.
+//! A request takes room when it is queued and gives it back when its reply has come: bytes, and one frame
+//! unless it shares that of others. Whoever finds none may wait for it, or have it kept.
+
+use tokio::sync::{SemaphorePermit, TryAcquireError};
 
 use super::{Outbox, Refusal};
 
@@ -36,15 +38,23 @@ impl Outbox {
         Ok(cost)
     }
 
+    /// Takes the right to one more frame.
+    pub(super) fn take_frame(&self) -> Result<(), Refusal> {
+        taken(self.frames.try_acquire())
+    }
+
+    pub(super) fn give_back_frame(&self) {
+        self.frames.add_permits(1);
+    }
+
+    /// Lets nobody take or await room any more.
+    pub(super) fn close_room(&self) {
+        self.frames.close();
+        self.room.close();
+    }
+
     pub(super) fn take_room(&self, cost: u32) -> Result<(), Refusal> {
-        match self.room.try_acquire_many(cost) {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(tokio::sync::TryAcquireError::NoPermits) => Err(Refusal::NoRoom),
-            Err(tokio::sync::TryAcquireError::Closed) => Err(Refusal::Closed),
-        }
+        taken(self.room.try_acquire_many(cost))
     }
 
     pub(in crate::pool) fn give_back(&self, cost: u32) {
@@ -57,7 +67,91 @@ impl Outbox {
     /// meanwhile, because only one of them at a time looks for it.
     pub(in crate::pool) async fn room_for(&self, bytes: usize) -> Result<(), Refusal> {
         let _turn = self.turn.acquire().await.map_err(|_| Refusal::Closed)?;
+        let _frame = self.frames.acquire().await.map_err(|_| Refusal::Closed)?;
         let permit = self.room.acquire_many(self.cost(bytes)).await;
         permit.map(drop).map_err(|_| Refusal::Closed)
+    }
+}
+
+fn taken(permit: Result<SemaphorePermit<'_>, TryAcquireError>) -> Result<(), Refusal> {
+    match permit {
+        Ok(permit) => {
+            permit.forget();
+            Ok(())
+        }
+        Err(TryAcquireError::NoPermits) => Err(Refusal::NoRoom),
+        Err(TryAcquireError::Closed) => Err(Refusal::Closed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+    use std::time::{Duration, Instant};
+
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::id::NodeId;
+    use crate::pool::inbound::{Outcome, Sink, Tag};
+    use crate::wire::{Class, Grant, Kind};
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn settle(&self, _: Tag, _: Outcome<'_>) {}
+    }
+
+    /// A lane with room for two frames and far more bytes than they need.
+    fn outbox() -> Outbox {
+        Outbox::new(Class::Bulk, Grant { requests: 2, bytes: 1 << 20 }, true)
+    }
+
+    fn store(outbox: &Outbox) -> Result<bool, Refusal> {
+        let sink: Arc<dyn Sink> = Arc::new(Nobody);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let tag = Tag { peer: 0, first: 0, count: 1 };
+        outbox.push_store(&NodeId::from_bytes([1; 32]), &[0; 64], deadline, (&sink, tag), None)
+    }
+
+    fn request(outbox: &Outbox) -> Result<bool, Refusal> {
+        let tag = Tag { peer: 0, first: 0, count: 1 };
+        let encode = |_, out: &mut BytesMut| out.extend_from_slice(&[0; 64]);
+        outbox.push(64, Instant::now() + Duration::from_secs(1), (Arc::new(Nobody), tag), encode)
+    }
+
+    #[test]
+    fn who_finds_all_frames_in_flight_waits_for_a_reply() {
+        for push in [store, request] {
+            let outbox = outbox();
+            for _ in 0..2 {
+                assert_eq!(push(&outbox), Ok(false));
+                assert!(outbox.take().is_some(), "it is in flight");
+            }
+            assert_eq!(push(&outbox), Err(Refusal::NoRoom));
+            let mut waiting = pin!(outbox.room_for(64));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(waiting.as_mut().poll(&mut context).is_pending(), "it would spin");
+            outbox.reply(Kind::Unsupported as u8, 1, &[], Instant::now()).unwrap();
+            assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+            assert_eq!(push(&outbox), Ok(false));
+            assert_eq!(push(&outbox).is_ok(), outbox.lock().batch.is_some(), "stores share the last frame");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_frame_is_told_that_the_lane_has_ended() {
+        let outbox = outbox();
+        for _ in 0..2 {
+            request(&outbox).unwrap();
+        }
+        let mut waiting = pin!(outbox.room_for(64));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        outbox.die();
+        assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Err(Refusal::Closed)));
+        assert_eq!(store(&outbox), Err(Refusal::Closed));
     }
 }

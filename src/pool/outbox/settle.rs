@@ -53,6 +53,7 @@ impl Outbox {
         let ended = state.stage == Stage::Finishing && state.pending.is_empty();
         drop(state);
         self.give_back(pending.cost);
+        self.give_back_frame();
         if ended {
             self.wake.notify_one();
         }
@@ -109,7 +110,7 @@ impl Outbox {
         state.queue = bytes::BytesMut::new();
         let pending = std::mem::take(&mut state.pending);
         drop(state);
-        self.room.close();
+        self.close_room();
         self.wake.notify_one();
         Waiting::Store(unsent).fail(RequestError::NotSent);
         for (id, pending) in pending {

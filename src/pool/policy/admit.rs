@@ -63,6 +63,8 @@ impl<C: Clone> Policy<C> {
             }
         }
         self.tally.handshakes += 1;
+        // Whatever it left unanswered, it answers now; a suspect is asked nothing that could clear it.
+        self.health.clear(peer);
         let slot = self.insert(now, candidate, None);
         self.peers.entry(peer).or_default().live = Some(slot);
         Admit::Kept { retire }

@@ -50,17 +50,17 @@ impl<C: Clone> Policy<C> {
         }
     }
 
-    /// The dial to `peer` led to nothing: gives its place back and sets the back-off.
-    pub(crate) fn dial_failed(&mut self, now: Instant, peer: NodeId, failure: DialFailure) {
-        if self.end_dial(peer, None) {
+    /// Dial `seq` to `peer` led to nothing: gives its place back and sets the back-off.
+    pub(crate) fn dial_failed(&mut self, now: Instant, peer: NodeId, seq: u64, failure: DialFailure) {
+        if self.end_dial(peer, seq) {
             self.tally.dial_failures += 1;
             self.memory.dial_failed(now, peer, failure, &self.config, &mut self.rng);
         }
     }
 
-    /// The dial to `peer` was given up, through no fault of the peer: gives its place back.
-    pub(crate) fn dial_aborted(&mut self, peer: NodeId) {
-        self.end_dial(peer, None);
+    /// Dial `seq` to `peer` was given up, through no fault of the peer: gives its place back.
+    pub(crate) fn dial_aborted(&mut self, peer: NodeId, seq: u64) {
+        self.end_dial(peer, seq);
     }
 
     /// The dial that [`join`](Self::join) allowed led to nothing: gives its place back.
@@ -77,12 +77,12 @@ impl<C: Clone> Policy<C> {
 
     /// Frees the place of the dial with number `seq`, which reached `peer`.
     pub(super) fn dial_reached(&mut self, peer: NodeId, seq: u64) -> bool {
-        self.end_dial(peer, Some(seq)) || self.end_join(seq)
+        self.end_dial(peer, seq) || self.end_join(seq)
     }
 
-    fn end_dial(&mut self, peer: NodeId, seq: Option<u64>) -> bool {
+    fn end_dial(&mut self, peer: NodeId, seq: u64) -> bool {
         let Some(entry) = self.peers.get_mut(&peer) else { return false };
-        if entry.dial.take_if(|dial| seq.is_none_or(|seq| seq == dial.seq)).is_none() {
+        if entry.dial.take_if(|dial| dial.seq == seq).is_none() {
             return false;
         }
         if entry.live.is_none() {

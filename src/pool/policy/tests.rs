@@ -137,7 +137,7 @@ fn requests_join_the_dial_under_way() {
 fn dial_numbers_rise() {
     let mut world = World::new(config(4, 8));
     let (first, _) = world.dial(1);
-    world.pool.dial_aborted(id(1));
+    world.pool.dial_aborted(id(1), first);
     let Join::Dial { seq: second, .. } = world.pool.join(world.now) else { panic!("no room") };
     let (third, _) = world.dial(1);
     assert!(first < second && second < third);
@@ -146,8 +146,8 @@ fn dial_numbers_rise() {
 #[test]
 fn an_aborted_dial_gives_its_place_back_without_blame() {
     let mut world = World::new(config(1, 1));
-    world.dial(1);
-    world.pool.dial_aborted(id(1));
+    let (seq, _) = world.dial(1);
+    world.pool.dial_aborted(id(1), seq);
     assert_eq!(world.pool.stats().dialing, 0);
     world.dial(1);
     assert_eq!(world.pool.stats().dial_failures, 0);

@@ -82,6 +82,16 @@ impl<C: Clone> Policy<C> {
         }
     }
 
+    /// Whether a connection to `peer` takes new work.
+    pub(crate) fn is_live(&self, peer: NodeId) -> bool {
+        self.live(peer).is_some()
+    }
+
+    /// Where the live connection to `peer` ends.
+    pub(crate) fn live_handle(&self, peer: NodeId) -> Option<&C> {
+        self.live(peer).map(|conn| &conn.handle)
+    }
+
     fn live(&self, peer: NodeId) -> Option<&Conn<C>> {
         self.table.get(self.peers.get(&peer)?.live?)
     }

@@ -28,7 +28,7 @@ impl DhtService {
         address: &PeerAddr,
         timeout: Duration,
     ) -> Result<NodeId, AcquireError> {
-        let deadline = runtime::now() + timeout;
+        let deadline = runtime::after(timeout);
         let id = self.pool.join(address, deadline).await?;
         let lease = self.pool.acquire(&id, deadline).await?;
         let ask = FindNode { target: self.local.to_key(), count: 20 };
@@ -46,7 +46,7 @@ impl DhtService {
                 continue;
             }
             let endpoints = contact.endpoints.iter().filter_map(|text| text.parse::<Endpoint>().ok());
-            self.pool.learn(contact.id, endpoints);
+            self.pool.hear(contact.id, endpoints.filter(is_dialable));
             nodes.push(contact.id);
         }
         // Dials to all of them begin at once; waiting for each in turn costs no more than the slowest.
@@ -56,4 +56,10 @@ impl DhtService {
         }
         Ok(id)
     }
+}
+
+/// Whether one host could listen there.
+fn is_dialable(endpoint: &Endpoint) -> bool {
+    let multicast = endpoint.socket_addr().is_some_and(|addr| addr.ip().to_canonical().is_multicast());
+    !endpoint.is_unspecified() && !multicast
 }

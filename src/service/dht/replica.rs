@@ -1,5 +1,6 @@
 //! Answering peers: STORE, FIND_VALUE and FIND_NODE, on the task that read the frame.
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use bytes::BytesMut;
@@ -105,13 +106,21 @@ impl DhtService {
         let mut nodes = self.closest(&ask.target, count + 1);
         nodes.retain(|node| node != from);
         nodes.truncate(count);
+        let near = self.pool.remote(from).is_some_and(|addr| is_loopback(addr.ip()));
         let contacts = nodes
             .into_iter()
             .map(|id| {
-                let endpoints = self.pool.addresses(&id).iter().map(ToString::to_string).collect();
-                Contact { id, endpoints }
+                let mut known = self.pool.addresses(&id);
+                // On another host they would lead back to itself.
+                known.retain(|known| near || !known.socket_addr().is_some_and(|addr| is_loopback(addr.ip())));
+                Contact { id, endpoints: known.iter().map(ToString::to_string).collect() }
             })
+            .filter(|contact| !contact.endpoints.is_empty())
             .collect();
         FindNodeReply { contacts }.encode(id, out).map_err(|_| Violation::Malformed)
     }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }

@@ -202,8 +202,8 @@ fn absurd_times_are_no_trouble() {
         assert!(matches!(world.release(conn), Release::Done));
         assert!(matches!(world.pool.acquire(world.now, id(2)), Acquire::Full { evict: Some(_) }));
         world.close(conn, CloseReason::Error);
-        world.dial(2);
-        world.pool.dial_failed(world.now, id(2), types::DialFailure::TimedOut);
+        let (seq, _) = world.dial(2);
+        world.pool.dial_failed(world.now, id(2), seq, types::DialFailure::TimedOut);
     }
 }
 

@@ -5,8 +5,8 @@ use super::*;
 
 /// Fails a dial to peer 1 as soon as it is allowed, and returns the pause that follows.
 fn fail(world: &mut World) -> Duration {
-    world.dial(1);
-    world.pool.dial_failed(world.now, id(1), DialFailure::Unreachable);
+    let (seq, _) = world.dial(1);
+    world.pool.dial_failed(world.now, id(1), seq, DialFailure::Unreachable);
     let pause = world.pool.explain(world.now, id(1)).back_off.unwrap_or_default();
     world.pass(pause);
     pause
@@ -37,8 +37,8 @@ fn the_pause_doubles_within_its_bounds_and_is_spread_over_them() {
 #[test]
 fn a_request_within_the_pause_is_told_until_when() {
     let mut world = World::new(config(4, 8));
-    world.dial(1);
-    world.pool.dial_failed(world.now, id(1), DialFailure::TimedOut);
+    let (seq, _) = world.dial(1);
+    world.pool.dial_failed(world.now, id(1), seq, DialFailure::TimedOut);
     let Acquire::BackOff { until } = world.pool.acquire(world.now, id(1)) else { panic!("no pause") };
     assert!(until > world.now && until <= world.now + PoolConfig::BACK_OFF_MIN);
     assert_eq!(world.pool.stats().backed_off, 1);
@@ -50,8 +50,8 @@ fn a_request_within_the_pause_is_told_until_when() {
 #[test]
 fn an_inbound_connection_serves_within_the_pause() {
     let mut world = World::new(config(4, 8));
-    world.dial(1);
-    world.pool.dial_failed(world.now, id(1), DialFailure::Unreachable);
+    let (seq, _) = world.dial(1);
+    world.pool.dial_failed(world.now, id(1), seq, DialFailure::Unreachable);
     let (conn, _) = world.inbound(1, 1);
     assert_eq!(world.lease(1), conn);
 }
@@ -87,16 +87,38 @@ fn a_connection_lost_early_counts_as_a_failure() {
 #[test]
 fn losing_a_duel_at_the_peer_is_no_failure() {
     let mut world = World::new(config(4, 8));
-    world.dial(1);
-    world.pool.dial_failed(world.now, id(1), DialFailure::Duplicate);
+    let (seq, _) = world.dial(1);
+    world.pool.dial_failed(world.now, id(1), seq, DialFailure::Duplicate);
     let told = world.pool.explain(world.now, id(1));
     assert_eq!((told.failures, told.back_off), (0, None));
 }
 
 #[test]
+fn a_dial_that_ended_does_not_end_a_newer_one() {
+    let mut world = World::new(config(4, 8));
+    let (old, _) = world.dial(1);
+    world.pool.dial_aborted(id(1), old);
+    let (new, _) = world.dial(1);
+    world.pool.dial_failed(world.now, id(1), old, DialFailure::TimedOut);
+    world.pool.dial_aborted(id(1), old);
+    assert!(matches!(world.pool.acquire(world.now, id(1)), Acquire::Dialing));
+    world.pool.dial_failed(world.now, id(1), new, DialFailure::TimedOut);
+    assert_eq!((world.pool.stats().dial_failures, world.pool.stats().dialing), (1, 0));
+}
+
+#[test]
+fn a_new_connection_ends_suspicion() {
+    let mut world = World::new(config(4, 8));
+    world.pool.suspect(id(1));
+    assert!(world.pool.is_suspect(id(1)));
+    world.inbound(1, 1);
+    assert!(!world.pool.is_suspect(id(1)));
+}
+
+#[test]
 fn a_failure_of_no_dial_is_ignored() {
     let mut world = World::new(config(4, 8));
-    world.pool.dial_failed(world.now, id(1), DialFailure::TimedOut);
+    world.pool.dial_failed(world.now, id(1), 1, DialFailure::TimedOut);
     assert_eq!((world.pool.stats().dial_failures, world.pool.stats().dialing), (0, 0));
 }
 

@@ -163,12 +163,12 @@ fn any_dials_leave_one_connection_on_which_both_agree() {
 fn a_dial_refused_as_duplicate_is_not_dialed_again_in_anger() {
     let now = Instant::now();
     let mut pool: Policy<u64> = Policy::new(id(1), config(8, 32), 5);
-    assert!(matches!(pool.acquire(now, id(2)), Acquire::Dial { .. }));
+    let Acquire::Dial { seq, .. } = pool.acquire(now, id(2)) else { panic!("no room") };
     let theirs =
         Candidate { peer: id(2), id: ConnId(1), dialer: Side::Them, dial_seq: 1, boot: 1, handle: 1 };
     assert!(matches!(pool.admit(now, theirs), Admit::Kept { .. }));
     assert!(matches!(pool.acquire(now, id(2)), Acquire::Ready { .. }), "while our dial is under way");
-    pool.dial_failed(now, id(2), DialFailure::Duplicate);
+    pool.dial_failed(now, id(2), seq, DialFailure::Duplicate);
     assert!(matches!(pool.acquire(now, id(2)), Acquire::Ready { .. }));
     assert_eq!((pool.stats().dials, pool.stats().dialing), (1, 0));
 }

@@ -193,7 +193,9 @@ impl Model {
             Op::Failed(i) => {
                 if let Some(i) = pick(i, self.dials.len()) {
                     match self.dials.swap_remove(i) {
-                        (_, Some(peer)) => self.world.pool.dial_failed(now, id(peer), DialFailure::TimedOut),
+                        (seq, Some(peer)) => {
+                            self.world.pool.dial_failed(now, id(peer), seq, DialFailure::TimedOut);
+                        }
                         (seq, None) => self.world.pool.join_failed(seq),
                     }
                 }
@@ -248,7 +250,7 @@ impl Model {
         self.retire(retired);
         for (seq, peer) in std::mem::take(&mut self.dials) {
             match peer {
-                Some(peer) => self.world.pool.dial_aborted(id(peer)),
+                Some(peer) => self.world.pool.dial_aborted(id(peer), seq),
                 None => self.world.pool.join_failed(seq),
             }
         }
