@@ -6,6 +6,7 @@
 mod baseline;
 mod duel;
 mod find;
+mod ending;
 mod flood;
 mod hello;
 mod hostile;

@@ -194,6 +194,8 @@ async fn a_failed_dial_is_not_repeated_at_once() {
         6_000,
         config(|config| {
             config.pool.dial_timeout = Duration::from_millis(300);
+            // Shorter than the pause, or it would be waited for.
+            config.join_timeout = Duration::from_secs(1);
             (config.pool.back_off_min, config.pool.back_off_max) = (pause, pause);
         }),
     )
