@@ -89,13 +89,14 @@ mod tests {
     use std::pin::pin;
     use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use bytes::BytesMut;
 
     use super::*;
     use crate::id::NodeId;
     use crate::pool::inbound::{Outcome, Sink, Tag};
+    use crate::runtime;
     use crate::wire::{Class, Grant, Kind};
 
     struct Nobody;
@@ -111,7 +112,7 @@ mod tests {
 
     fn store(outbox: &Outbox) -> Result<bool, Refusal> {
         let sink: Arc<dyn Sink> = Arc::new(Nobody);
-        let deadline = Instant::now() + Duration::from_secs(1);
+        let deadline = runtime::now() + Duration::from_secs(1);
         let tag = Tag { peer: 0, first: 0, count: 1 };
         outbox.push_store(&NodeId::from_bytes([1; 32]), &[0; 64], deadline, (&sink, tag), None)
     }
@@ -119,7 +120,7 @@ mod tests {
     fn request(outbox: &Outbox) -> Result<bool, Refusal> {
         let tag = Tag { peer: 0, first: 0, count: 1 };
         let encode = |_, out: &mut BytesMut| out.extend_from_slice(&[0; 64]);
-        outbox.push(64, Instant::now() + Duration::from_secs(1), (Arc::new(Nobody), tag), encode)
+        outbox.push(64, runtime::now() + Duration::from_secs(1), (Arc::new(Nobody), tag), encode)
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
             let mut waiting = pin!(outbox.room_for(64));
             let mut context = Context::from_waker(Waker::noop());
             assert!(waiting.as_mut().poll(&mut context).is_pending(), "it would spin");
-            outbox.reply(Kind::Unsupported as u8, 1, &[], Instant::now()).unwrap();
+            outbox.reply(Kind::Unsupported as u8, 1, &[], runtime::now()).unwrap();
             assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
             assert_eq!(push(&outbox), Ok(false));
             assert_eq!(push(&outbox).is_ok(), outbox.lock().batch.is_some(), "stores share the last frame");
