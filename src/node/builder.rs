@@ -217,6 +217,7 @@ impl Builder {
         let dht = DhtConfig {
             k: self.config.k,
             alpha: self.config.alpha,
+            serves: self.serves,
             store: self.config.store,
             log: self.config.log,
             request_timeout: self.config.request_timeout,

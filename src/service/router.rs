@@ -35,7 +35,7 @@ impl Inbound for Router {
         body: &[u8],
         out: &mut BytesMut,
     ) -> Result<(), Violation> {
-        let Some(dht) = self.dht() else {
+        let Some(dht) = self.dht().filter(|dht| dht.serves()) else {
             wire::encode_unsupported(header.id, out);
             return Ok(());
         };

@@ -46,7 +46,7 @@ pub struct Hello {
     /// The mesh to which the node belongs, at most [`REALM_MAX`] bytes.
     #[serde(deserialize_with = "bounded::realm")]
     pub realm: String,
-    /// Names this life of the node; a later life has a greater one.
+    /// Names this life of the node. Drawn at random: it tells lives apart and does not order them.
     pub boot: u64,
     /// The place of this dial among all dials of the dialer's life. The acceptor repeats it.
     pub dial: u64,

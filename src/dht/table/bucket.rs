@@ -32,6 +32,12 @@ impl<T> Bucket<T> {
         Some(self.members.remove(at))
     }
 
+    /// Puts a member back that could not be replaced: the next one to be asked.
+    pub(super) fn keep(&mut self, contact: Contact<T>) {
+        self.asked = None;
+        self.members.insert(0, contact);
+    }
+
     /// Lets a peer wait, at the cost of the one that has waited longest without being heard of.
     pub(super) fn wait(&mut self, contact: Contact<T>) {
         if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == contact.id) {

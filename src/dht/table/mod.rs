@@ -136,11 +136,21 @@ impl<T> Table<T> {
         true
     }
 
-    /// Removes a member that is dead and gives its place to the peer that came last of those that wait for
-    /// it and fit; returns that one.
+    /// Gives the place of a member that is dead to the peer that came last of those that wait for it and
+    /// fit; returns that one. Without one the member stays, as the next to be asked: it may be this node
+    /// that is cut off, and an empty table never heals.
     pub fn evict(&mut self, dead: &NodeId) -> Option<NodeId> {
         let index = self.index(dead)?;
-        self.take(index, dead)?;
+        let contact = self.take(index, dead)?;
+        let next = self.next(index);
+        if next.is_none() {
+            if let Some(network) = Network::of(contact.ip) {
+                *self.networks.entry(network).or_default() += 1;
+            }
+            self.buckets.entry(index).or_default().keep(contact);
+            self.len += 1;
+            return None;
+        }
         self.fill(index)
     }
 
@@ -233,9 +243,7 @@ impl<T> Table<T> {
     /// After a member has gone: gives its place to the last of those that wait and fit.
     fn fill(&mut self, index: u8) -> Option<NodeId> {
         self.version += 1;
-        let bucket = self.buckets.get(&index)?;
-        let fits = |contact: &Contact<T>| self.crowded(index, Network::of(contact.ip)).is_none();
-        let next = bucket.waiting.iter().rposition(fits);
+        let next = self.next(index);
         let bucket = self.buckets.get_mut(&index)?;
         let Some(next) = next else {
             if bucket.members.is_empty() && bucket.waiting.is_empty() {
@@ -247,6 +255,12 @@ impl<T> Table<T> {
         let id = contact.id;
         self.join(index, contact);
         Some(id)
+    }
+
+    /// Which of those that wait is to become a member: the last that fits.
+    fn next(&self, index: u8) -> Option<usize> {
+        let fits = |contact: &Contact<T>| self.crowded(index, Network::of(contact.ip)).is_none();
+        self.buckets.get(&index)?.waiting.iter().rposition(fits)
     }
 
     /// What speaks against another member of `network` in a bucket.

@@ -150,7 +150,14 @@ impl Model {
     }
 
     fn evict(&mut self, peer: &NodeId) -> Option<NodeId> {
-        if self.take(peer) { self.fill(peer) } else { None }
+        let contact = self.members.iter().copied().find(|(id, _)| id == peer)?;
+        self.take(peer);
+        let next = self.fill(peer);
+        if next.is_none() {
+            self.asked.retain(|(bucket, _, _)| *bucket != prefix(peer));
+            self.members.insert(0, contact);
+        }
+        next
     }
 
     fn remove(&mut self, peer: &NodeId) -> bool {

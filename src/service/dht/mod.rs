@@ -7,6 +7,7 @@
 //! for closer ones belongs between the two and is not there yet.
 
 use std::array;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -52,12 +53,16 @@ const DEFERRED_SHARE: usize = 4 << 10;
 const EXPIRE_BUDGET: usize = 4_096;
 /// How often expired records are collected.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
+/// How long a member that could not be reached is used after all others; then it is tried again.
+const AVOIDED: Duration = Duration::from_secs(10);
 
 /// The settings of the DHT that the node hands down.
 #[derive(Debug, Clone)]
 pub(crate) struct DhtConfig {
     pub(crate) k: usize,
     pub(crate) alpha: usize,
+    /// Whether the node answers for others at all.
+    pub(crate) serves: bool,
     pub(crate) store: StoreLimits,
     pub(crate) log: LogLimits,
     pub(crate) request_timeout: Duration,
@@ -88,8 +93,24 @@ impl std::fmt::Debug for DhtService {
 struct Members {
     table: Table<()>,
     largest: LargestSeen,
+    /// Members that could not be reached, and until when others come first.
+    avoided: BTreeMap<NodeId, Instant>,
     /// The replica set of every key while the table holds no more than k nodes, by table version.
     all: Option<(u64, ReplicaSet)>,
+}
+
+impl Members {
+    /// The members closest to `key`, at most `n`, those that could not be reached lately last.
+    fn closest(&self, now: Instant, key: &Key, n: usize) -> Vec<NodeId> {
+        let spare = self.avoided.len();
+        let mut nodes = Vec::with_capacity((n + spare).min(self.table.len()));
+        self.table.closest(key, n + spare, &mut nodes);
+        if spare > 0 {
+            nodes.sort_by_key(|node| self.avoided.get(node).is_some_and(|until| now < *until));
+            nodes.truncate(n);
+        }
+        nodes
+    }
 }
 
 /// The nodes that should hold a record.
@@ -113,6 +134,7 @@ impl DhtService {
             table: Mutex::new(Members {
                 table: Table::new(local, config.k),
                 largest: LargestSeen::new(),
+                avoided: BTreeMap::new(),
                 all: None,
             }),
             shards: array::from_fn(|i| Mutex::new(Shard::new(epoch, store, keys(i)))),
@@ -145,6 +167,10 @@ impl DhtService {
         self.closing.store(true, Ordering::Release);
     }
 
+    pub(crate) fn serves(&self) -> bool {
+        self.config.serves
+    }
+
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }
@@ -169,8 +195,7 @@ impl DhtService {
         let others = members.table.len();
         let largest = members.largest.largest(now);
         let target = ack::target(self.config.k, others, largest);
-        let mut nodes = Vec::with_capacity(self.config.k);
-        members.table.closest(key, self.config.k, &mut nodes);
+        let nodes = members.closest(now, key, self.config.k);
         let set = ReplicaSet { nodes: nodes.into(), target };
         // A target that only memory holds up sinks with time, so it is not cached.
         if others <= self.config.k && largest <= others {
@@ -181,9 +206,7 @@ impl DhtService {
 
     /// The nodes of the routing table that are closest to `key`, at most `count`.
     pub(crate) fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
-        let mut nodes = Vec::with_capacity(count.min(self.config.k));
-        lock(&self.table).table.closest(key, count, &mut nodes);
-        nodes
+        lock(&self.table).closest(runtime::now(), key, count)
     }
 
     /// How many nodes the routing table holds.
@@ -201,11 +224,14 @@ impl DhtService {
         self.log.iter().map(lock).fold((0, 0), |sum, log| (sum.0 + log.len(), sum.1 + log.bytes()))
     }
 
-    /// A peer has completed its handshake: it enters the table if it serves.
+    /// A peer has completed its handshake: it enters the table if it serves, and leaves it if not.
     ///
     /// A node dials and accepts on one socket, so the other end of its connection is an address of it.
     pub(crate) fn connected(self: &Arc<Self>, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
         if !hello.serves {
+            let mut members = lock(&self.table);
+            members.table.remove(peer);
+            members.avoided.remove(peer);
             return;
         }
         let advertised = hello.endpoints.iter().filter_map(|text| text.parse().ok());
@@ -213,6 +239,7 @@ impl DhtService {
         self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
         let now = runtime::now();
         let mut members = lock(&self.table);
+        members.avoided.remove(peer);
         let inserted = members.table.insert(now, *peer, remote.ip().to_canonical(), ());
         let others = members.table.len();
         members.largest.observe(now, others);
@@ -222,11 +249,20 @@ impl DhtService {
         }
     }
 
-    /// No address of the peer answered: it leaves the table, and another may take its place.
+    /// No address of the peer answered: one that waits for its place takes it.
+    ///
+    /// A member that nobody would replace stays and is avoided for a while. After a partition nobody else
+    /// would know whom to connect to.
     pub(crate) fn unreachable(&self, peer: &NodeId) {
         let now = runtime::now();
         let mut members = lock(&self.table);
         members.table.evict(peer);
+        members.avoided.retain(|_, until| now < *until);
+        if members.table.contains(peer) {
+            members.avoided.insert(*peer, now + AVOIDED);
+        } else {
+            members.avoided.remove(peer);
+        }
         let others = members.table.len();
         members.largest.observe(now, others);
     }

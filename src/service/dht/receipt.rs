@@ -44,6 +44,7 @@ pub struct Receipt {
     pub(super) required: usize,
     pub(super) target: usize,
     pub(super) superseded: Option<u64>,
+    pub(super) log_full: bool,
 }
 
 impl Receipt {
@@ -94,7 +95,7 @@ impl Receipt {
 
     /// Whether the acknowledgement level was reached.
     pub fn is_met(&self) -> bool {
-        self.acks() >= self.required
+        !self.log_full && self.acks() >= self.required
     }
 
     /// Whether the record may be held although the level was not reached.
@@ -105,6 +106,11 @@ impl Receipt {
     /// The sequence number of a newer record of this node that a replica holds, if one refused for that.
     pub fn superseded(&self) -> Option<u64> {
         self.superseded
+    }
+
+    /// Whether the record was sent to nobody because the publication log of this node was full.
+    pub fn is_log_full(&self) -> bool {
+        self.log_full
     }
 
     fn pick(&self, bits: u64) -> impl Iterator<Item = NodeId> + '_ {

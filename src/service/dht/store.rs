@@ -4,8 +4,8 @@
 //! queued. Replicas without either are served by a task of their own, so that a slow one slows
 //! neither the others nor the caller.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -25,6 +25,9 @@ pub(super) const CONNECTIONS_TRIED: usize = 3;
 /// Sequence numbers that a replica may claim to hold; beyond it the claim is not believed, so that no
 /// replica can use up the counter.
 const SEQ_CLAIM_MAX: u64 = 1 << 62;
+/// How far one claim may be ahead of this process: half a year at a million records a second, so that it
+/// takes hundreds of thousands of false claims to come near [`SEQ_CLAIM_MAX`].
+const SEQ_JUMP_MAX: u64 = 1 << 44;
 
 /// How a record is to be stored.
 #[derive(Debug, Clone, Copy)]
@@ -111,45 +114,70 @@ impl DhtService {
         value: Bytes,
         options: StoreOptions,
     ) -> Result<Receipt, StoreError> {
-        let mut jumped = false;
-        let mut value = value;
-        loop {
-            let (receipt, full) = self.store_once(key, std::mem::take(&mut value), options).await?;
-            if receipt.is_met() {
-                return Ok(receipt);
+        let late = Arc::downgrade(self);
+        let (mut receipt, mut full) = self.store_once(key, value, options, None, late).await?;
+        // An earlier process of this node got further than this one: go on from there, once. Enough
+        // acknowledgements do not help, because readers who meet both records believe the older one.
+        if let Some(claim) = receipt.superseded
+            && let Some(own) = self.own_value(&key, receipt.seq())
+            && self.jump(claim)
+        {
+            let late = Arc::downgrade(self);
+            // What the first attempt has done stands, also when there is no second one.
+            if let Ok(again) = self.store_once(key, own, options, Some(receipt.seq()), late).await {
+                (receipt, full) = again;
             }
-            match receipt.superseded {
-                // An earlier process of this node got further than this one: go on from there, once.
-                Some(seq) if !jumped && self.jump(seq) => {
-                    jumped = true;
-                    value = self.own_value(&key, receipt.seq())?;
-                }
-                Some(seq) => return Err(StoreError::Superseded { seq }),
-                None if full => return Err(StoreError::StorageFull(Box::new(receipt))),
-                None => return Err(StoreError::NotAcknowledged(Box::new(receipt))),
+        }
+        match receipt.superseded {
+            _ if receipt.is_met() => Ok(receipt),
+            Some(seq) => Err(StoreError::Superseded { seq }),
+            None if full => Err(StoreError::StorageFull(Box::new(receipt))),
+            None => Err(StoreError::NotAcknowledged(Box::new(receipt))),
+        }
+    }
+
+    /// Stores again, in the background and once, what replicas refused after the caller had gone on
+    /// because they hold a record of an earlier process: key, own sequence, and the one they hold.
+    pub(super) async fn resend(self: Arc<Self>, refused: Vec<(Key, u64, u64)>) {
+        for (key, seq, claim) in refused {
+            let own =
+                self.log(&key).find(runtime::now(), &key).map(|own| (own.seq, own.ttl, own.value.clone()));
+            let Some((_, ttl, value)) = own.filter(|(own, ..)| *own == seq) else { continue };
+            if self.jump(claim) {
+                let options = StoreOptions { ttl, ack: Ack::Local, timeout: self.config.request_timeout };
+                let _ = self.store_once(key, value, options, Some(seq), Weak::new()).await;
             }
         }
     }
 
+    /// One attempt. If it is a further one of the record that had the sequence `again`, it fails when
+    /// another store has replaced that; `late` is told what replicas refuse after the attempt.
     async fn store_once(
         self: &Arc<Self>,
         key: Key,
         value: Bytes,
         options: StoreOptions,
+        again: Option<u64>,
+        late: Weak<Self>,
     ) -> Result<(Receipt, bool), StoreError> {
         let ttl_ms = check(&value, options.ttl)?;
         let now = runtime::now();
         let (set, required) = self.aim(now, &key, options.ack)?;
-        let deadline = now + options.timeout;
+        let deadline = runtime::after(options.timeout);
         let leases = self.leases(&set);
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
             leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
         let keys = std::iter::once(key);
-        let op = Arc::new(StoreOp::new(Arc::clone(&set.nodes), set.target, required, keys, leases));
+        let op = Arc::new(StoreOp::new(Arc::clone(&set.nodes), set.target, required, keys, leases, late));
         let mut encoded = BytesMut::with_capacity(value.len() + wire::RECORD_OVERHEAD_MAX);
         let mut sending = Sending::new(self, &set.nodes, &peers, &op, deadline, Class::Request);
         {
             let mut log = self.log(&key);
+            if let Some(before) = again
+                && log.find(now, &key).is_none_or(|own| own.seq != before)
+            {
+                return Err(StoreError::Superseded { seq: before });
+            }
             let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
             encode(key, seq, ttl_ms, &value, &mut encoded);
             log.publish(now, key, value, options.ttl, seq)?;
@@ -164,12 +192,11 @@ impl DhtService {
     }
 
     /// The own value under `key`, unless another store has replaced it since it was given `seq`.
-    pub(super) fn own_value(&self, key: &Key, seq: u64) -> Result<Bytes, StoreError> {
-        match self.log(key).find(runtime::now(), key) {
-            Some(own) if own.seq == seq => Ok(own.value.clone()),
-            Some(own) => Err(StoreError::Superseded { seq: own.seq }),
-            None => Err(StoreError::Superseded { seq }),
-        }
+    ///
+    /// While it is there, no higher sequence under `key` was given out by this process.
+    pub(super) fn own_value(&self, key: &Key, seq: u64) -> Option<Bytes> {
+        let log = self.log(key);
+        log.find(runtime::now(), key).filter(|own| own.seq == seq).map(|own| own.value.clone())
     }
 
     /// The replica set of `key` and how many of it must acknowledge.
@@ -191,11 +218,11 @@ impl DhtService {
         leases
     }
 
-    /// Goes on above a sequence that an earlier process of this node gave out; `false` when this process
-    /// gave it out itself.
+    /// Goes on above a sequence that an earlier process of this node is said to have given out; `false`
+    /// when that is not believed.
     pub(super) fn jump(&self, seq: u64) -> bool {
         let next = self.next_seq.load(Ordering::Relaxed);
-        if seq < next || seq >= SEQ_CLAIM_MAX {
+        if seq >= SEQ_CLAIM_MAX || seq.saturating_sub(next) > SEQ_JUMP_MAX {
             return false;
         }
         self.next_seq.fetch_max(seq + 1, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::store::{Sending, StoreError, StoreOptions, check, encode};
 use super::store_op::StoreOp;
 use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
+use crate::dht::log::LogFull;
 use crate::id::{Key, NodeId};
 use crate::pool::{LANE_FRAME_MAX, Peer, Room};
 use crate::runtime;
@@ -27,6 +28,8 @@ const CHUNK_RECORDS: usize = 1_024;
 const CHUNK_BYTES: usize = LANE_FRAME_MAX - 1_024;
 /// Chunks of one call in flight.
 const CHUNKS_IN_FLIGHT: usize = 8;
+/// How long a chunk waits for room at its replicas: the time of the others must not go to a slow one.
+const ROOM_WAIT: Duration = Duration::from_millis(250);
 
 type Item = (Key, Bytes);
 
@@ -39,6 +42,19 @@ struct Chunk {
 
 /// A chunk under way: its operation, and which item of the call each of its records is.
 type Flight = (Arc<StoreOp>, Vec<u32>);
+
+/// What became of the items of a call on this side.
+#[derive(Default)]
+struct Progress {
+    /// An item was sent.
+    sent: bool,
+    /// Why others were not.
+    full: Option<LogFull>,
+    /// Items that a replica refused: which, their sequence, and the one that the replica holds.
+    overtaken: Vec<(u32, u64, u64)>,
+    /// Replicas that had no room in time: the call does not wait for theirs again.
+    slow: Vec<NodeId>,
+}
 
 impl DhtService {
     /// Stores many records; the receipts are in the order of `items`.
@@ -56,23 +72,28 @@ impl DhtService {
         let mut receipts: Vec<Option<Receipt>> = Vec::new();
         receipts.resize_with(items.len(), || None);
         let everything: Vec<u32> = (0..).take(items.len()).collect();
-        let overtaken = self.pass(&mut items, everything, options, ttl_ms, &mut receipts).await?;
+        let progress = self.pass(&mut items, everything, options, ttl_ms, &mut receipts).await?;
+        if let Some(full) = progress.full.filter(|_| !progress.sent) {
+            return Err(full.into());
+        }
         let mut again = Vec::new();
-        for (i, seq) in overtaken {
+        for (i, seq, claim) in progress.overtaken {
             // What another store has replaced meanwhile stays as its receipt says.
-            if let Ok(value) = self.own_value(&items[i as usize].0, seq) {
+            if let Some(value) = self.own_value(&items[i as usize].0, seq)
+                && self.jump(claim)
+            {
                 items[i as usize].1 = value;
                 again.push(i);
             }
         }
         if !again.is_empty() {
-            self.pass(&mut items, again, options, ttl_ms, &mut receipts).await?;
+            // What the first pass has done stands, also when there is no second one.
+            let _ = self.pass(&mut items, again, options, ttl_ms, &mut receipts).await;
         }
         Ok(receipts.into_iter().flatten().collect())
     }
 
-    /// Stores the items numbered `which`, whose values it takes; returns those whose sequence an earlier
-    /// process of this node had passed already, and that sequence.
+    /// Stores the items numbered `which`, whose values it takes. An error means that nothing was sent.
     async fn pass(
         self: &Arc<Self>,
         items: &mut [Item],
@@ -80,21 +101,21 @@ impl DhtService {
         options: StoreOptions,
         ttl_ms: u32,
         receipts: &mut [Option<Receipt>],
-    ) -> Result<Vec<(u32, u64)>, StoreError> {
-        let mut overtaken = Vec::new();
+    ) -> Result<Progress, StoreError> {
+        let mut progress = Progress::default();
         let mut flying: VecDeque<Flight> = VecDeque::new();
         for chunk in self.chunks(items, which, options)? {
             if flying.len() == CHUNKS_IN_FLIGHT
                 && let Some(flight) = flying.pop_front()
             {
-                self.land(flight, receipts, &mut overtaken).await;
+                land(flight, receipts, &mut progress).await;
             }
-            flying.push_back(self.launch(items, chunk, options, ttl_ms).await?);
+            flying.push_back(self.launch(items, chunk, options, ttl_ms, &mut progress).await);
         }
         for flight in flying {
-            self.land(flight, receipts, &mut overtaken).await;
+            land(flight, receipts, &mut progress).await;
         }
-        Ok(overtaken)
+        Ok(progress)
     }
 
     /// Groups items by replica set and cuts the groups into chunks.
@@ -112,7 +133,9 @@ impl DhtService {
         }
         let mut groups: BTreeMap<Arc<[NodeId]>, Chunk> = BTreeMap::new();
         for i in which {
-            let (set, required) = self.aim(now, &items[i as usize].0, options.ack)?;
+            let (mut set, required) = self.aim(now, &items[i as usize].0, options.ack)?;
+            // Keys order the same nodes differently; nobody else holds this list, so it is not copied.
+            Arc::make_mut(&mut set.nodes).sort_unstable();
             let nodes = Arc::clone(&set.nodes);
             let chunk = Chunk { set, required, items: Vec::new() };
             groups.entry(nodes).or_insert(chunk).items.push(i);
@@ -132,37 +155,62 @@ impl DhtService {
         chunk: Chunk,
         options: StoreOptions,
         ttl_ms: u32,
-    ) -> Result<Flight, StoreError> {
-        let now = runtime::now();
-        let deadline = now + options.timeout;
+        progress: &mut Progress,
+    ) -> Flight {
         let leases = self.leases(&chunk.set);
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
             leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
         let size = chunk.items.iter().map(|i| encoded_max(&items[*i as usize])).sum();
-        let mut rooms = self.rooms(&chunk.set.nodes, &peers, size, deadline).await;
+        let mut rooms = self.rooms(&chunk.set.nodes, &peers, size, options.timeout, &mut progress.slow).await;
+        let now = runtime::now();
+        let deadline = runtime::after(options.timeout);
         let (places, shards) = by_shard(chunk.items.iter().map(|i| &items[*i as usize].0));
         let order: Vec<u32> = places.iter().map(|place| chunk.items[*place as usize]).collect();
         let keys = order.iter().map(|i| items[*i as usize].0);
         // A copy of its own, so that the receipts of concurrent calls do not share a counter.
         let nodes = Arc::from(&chunk.set.nodes[..]);
-        let op = Arc::new(StoreOp::new(nodes, chunk.set.target, chunk.required, keys, leases));
+        let op = Arc::new(StoreOp::new(
+            nodes,
+            chunk.set.target,
+            chunk.required,
+            keys,
+            leases,
+            Arc::downgrade(self),
+        ));
         let nodes = &chunk.set.nodes;
         let mut sending = Sending::new(self, nodes, &peers, &op, deadline, Class::Bulk);
         let mut encoded = BytesMut::with_capacity(size);
         for (shard, range) in shards {
             let run = &order[range.clone()];
-            self.send_shard(shard, items, run, options, ttl_ms, now, &mut encoded, |seqs, encoded| {
-                op.numbered(range.start, seqs);
-                let count = u32::try_from(range.len()).unwrap_or(u32::MAX);
-                sending.queue(encoded, u32::try_from(range.start).unwrap_or(u32::MAX), count, &mut rooms);
-            })?;
+            let mut sent = 0;
+            let fits = self.send_shard(
+                shard,
+                items,
+                run,
+                options,
+                ttl_ms,
+                now,
+                &mut encoded,
+                |seqs, count, encoded| {
+                    op.numbered(range.start, seqs);
+                    sent = count;
+                    let count = u32::try_from(count).unwrap_or(u32::MAX);
+                    let first = u32::try_from(range.start).unwrap_or(u32::MAX);
+                    sending.queue(encoded, first, count, &mut rooms);
+                },
+            );
+            progress.sent |= sent > 0;
+            if let Err(full) = fits {
+                progress.full = Some(full);
+                op.unsent(range.start + sent..range.end);
+            }
         }
         sending.defer(encoded.freeze());
-        Ok((op, order))
+        (op, order)
     }
 
-    /// Keeps room for a chunk at every replica that is connected and answers; those without any by the
-    /// deadline are told so when the chunk is queued.
+    /// Keeps room for a chunk at every replica that is connected and answers; those without any
+    /// soon are told so when the chunk is queued.
     ///
     /// Room is taken in the order of the node ids: two calls never each keep what the other waits for.
     async fn rooms(
@@ -170,21 +218,28 @@ impl DhtService {
         nodes: &[NodeId],
         peers: &[Option<Arc<Peer>>],
         bytes: usize,
-        deadline: Instant,
+        timeout: Duration,
+        slow: &mut Vec<NodeId>,
     ) -> SmallVec<[Option<Room>; 4]> {
+        let until = runtime::after(timeout.min(ROOM_WAIT));
         let mut order: SmallVec<[usize; 4]> = (0..peers.len()).collect();
         order.sort_unstable_by_key(|i| nodes[*i]);
         let mut rooms: SmallVec<[Option<Room>; 4]> = peers.iter().map(|_| None).collect();
         for i in order {
             if let Some(peer) = &peers[i]
+                && !slow.contains(&nodes[i])
                 && !self.pool.is_suspect(&nodes[i])
             {
-                rooms[i] = peer.keep_room(Class::Bulk, bytes, deadline).await;
+                rooms[i] = peer.keep_room(Class::Bulk, bytes, until).await;
+                if rooms[i].is_none() {
+                    slow.push(nodes[i]);
+                }
             }
         }
         rooms
     }
 
+    /// Numbers, logs and encodes a run of items, up to the first that the log has no room for.
     #[expect(clippy::too_many_arguments, reason = "one step of `launch`, kept apart for its lock")]
     fn send_shard(
         &self,
@@ -195,42 +250,45 @@ impl DhtService {
         ttl_ms: u32,
         now: Instant,
         encoded: &mut BytesMut,
-        queue: impl FnOnce(Range<u64>, &[u8]),
-    ) -> Result<(), StoreError> {
+        queue: impl FnOnce(Range<u64>, usize, &[u8]),
+    ) -> Result<(), LogFull> {
         let mut log = lock(&self.log[shard]);
         let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
         let first = self.next_seq.fetch_add(count, Ordering::Relaxed);
+        let (mut sent, mut full) = (0, Ok(()));
         for (seq, i) in (first..).zip(run) {
             let (key, value) = &mut items[*i as usize];
+            let before = encoded.len();
             encode(*key, seq, ttl_ms, value, encoded);
-            log.publish(now, *key, std::mem::take(value), options.ttl, seq)?;
-        }
-        queue(first..first + count, encoded);
-        Ok(())
-    }
-
-    /// Waits for a chunk and puts its receipts where they belong.
-    async fn land(
-        &self,
-        (op, order): Flight,
-        receipts: &mut [Option<Receipt>],
-        overtaken: &mut Vec<(u32, u64)>,
-    ) {
-        op.decided().await;
-        let mut order = order.into_iter();
-        op.receipts(|receipt, _| {
-            let Some(i) = order.next() else { return };
-            let first_time = receipts[i as usize].is_none();
-            if first_time
-                && !receipt.is_met()
-                && let Some(seq) = receipt.superseded
-                && self.jump(seq)
-            {
-                overtaken.push((i, receipt.seq()));
+            if let Err(error) = log.publish(now, *key, std::mem::take(value), options.ttl, seq) {
+                encoded.truncate(before);
+                full = Err(error);
+                break;
             }
-            receipts[i as usize] = Some(receipt);
-        });
+            sent += 1;
+        }
+        if sent > 0 {
+            queue(first..first + count, sent, encoded);
+        }
+        full
     }
+}
+
+/// Waits for a chunk and puts its receipts where they belong.
+async fn land((op, order): Flight, receipts: &mut [Option<Receipt>], progress: &mut Progress) {
+    op.decided().await;
+    let mut order = order.into_iter();
+    op.receipts(|receipt, _| {
+        let Some(i) = order.next() else { return };
+        let place = &mut receipts[i as usize];
+        match receipt.superseded {
+            // What was sent before says more than that nothing was sent again.
+            _ if receipt.log_full && place.is_some() => return,
+            Some(claim) => progress.overtaken.push((i, receipt.seq(), claim)),
+            None => {}
+        }
+        *place = Some(receipt);
+    });
 }
 
 /// An upper bound of the encoded size of an item.

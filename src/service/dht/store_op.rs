@@ -4,11 +4,13 @@
 //! replicas until the last of them has answered, also when the caller has long gone on.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Poll, Waker};
 
 use smallvec::SmallVec;
 
+use super::DhtService;
 use super::receipt::Receipt;
 use crate::id::{Key, NodeId};
 use crate::pool::{Lease, Outcome, RequestError, Sink, Tag};
@@ -23,6 +25,8 @@ pub(super) struct StoreOp {
     required: usize,
     target: usize,
     state: Mutex<State>,
+    /// Who stores again what is refused after the receipts were handed out.
+    late: Weak<DhtService>,
     /// Keeps the connections of the replicas from eviction.
     _leases: Leases,
 }
@@ -31,6 +35,8 @@ struct State {
     items: SmallVec<[Item; 1]>,
     undecided: usize,
     waker: Option<Waker>,
+    /// The receipts were handed out.
+    taken: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -43,12 +49,13 @@ struct Item {
     full: bool,
     superseded: u64,
     decided: bool,
+    log_full: bool,
 }
 
 impl Item {
     fn new(key: Key) -> Self {
         let (seq, acked, failed, unknown, superseded) = (0, 0, 0, 0, 0);
-        Self { key, seq, acked, failed, unknown, full: false, superseded, decided: false }
+        Self { key, seq, acked, failed, unknown, full: false, superseded, decided: false, log_full: false }
     }
 }
 
@@ -59,11 +66,12 @@ impl StoreOp {
         required: usize,
         keys: impl Iterator<Item = Key>,
         leases: Leases,
+        late: Weak<DhtService>,
     ) -> Self {
         let items: SmallVec<[Item; 1]> = keys.map(Item::new).collect();
         let undecided = if required == 0 { 0 } else { items.len() };
-        let state = Mutex::new(State { items, undecided, waker: None });
-        Self { replicas, required, target, state, _leases: leases }
+        let state = Mutex::new(State { items, undecided, waker: None, taken: false });
+        Self { replicas, required, target, state, late, _leases: leases }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -76,6 +84,26 @@ impl StoreOp {
         for (item, seq) in state.items[first..].iter_mut().zip(seqs) {
             item.seq = seq;
         }
+    }
+
+    /// The publication log had no room for these items: they are sent to nobody.
+    pub(super) fn unsent(&self, items: Range<usize>) {
+        let all = self.all();
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        for item in &mut state.items[items] {
+            item.failed = all;
+            item.log_full = true;
+            if !item.decided {
+                item.decided = true;
+                state.undecided = state.undecided.saturating_sub(1);
+            }
+        }
+    }
+
+    /// The bits of all replicas.
+    fn all(&self) -> u64 {
+        1_u64.checked_shl(self.replicas.len() as u32).map_or(u64::MAX, |bit| bit - 1)
     }
 
     /// Waits until it is known of each record whether its level is met. Cancel safe.
@@ -95,7 +123,9 @@ impl StoreOp {
 
     /// Hands out the receipts as they stand, in the order of the items, and whether a replica was full.
     pub(super) fn receipts(&self, mut each: impl FnMut(Receipt, bool)) {
-        for item in &self.lock().items {
+        let mut state = self.lock();
+        state.taken = true;
+        for item in &state.items {
             let receipt = Receipt {
                 key: item.key,
                 seq: item.seq,
@@ -106,13 +136,14 @@ impl StoreOp {
                 required: self.required,
                 target: self.target,
                 superseded: (item.superseded > 0).then_some(item.superseded),
+                log_full: item.log_full,
             };
             each(receipt, item.full);
         }
     }
 
     fn update(&self, tag: Tag, mut each: impl FnMut(usize, &mut Item, u64)) {
-        let all = 1_u64.checked_shl(self.replicas.len() as u32).map_or(u64::MAX, |bit| bit - 1);
+        let all = self.all();
         let bit = 1_u64 << tag.peer;
         let mut guard = self.lock();
         let state = &mut *guard;
@@ -137,18 +168,12 @@ impl StoreOp {
 impl Sink for StoreOp {
     fn settle(&self, tag: Tag, outcome: Outcome<'_>) {
         match outcome {
-            Outcome::Statuses(statuses) => self.update(tag, |i, item, bit| match statuses.get(i) {
-                Some(Status::Applied | Status::AlreadyHave) => item.acked |= bit,
-                Some(Status::Superseded { seq }) => {
-                    item.failed |= bit;
-                    item.superseded = item.superseded.max(*seq);
+            Outcome::Statuses(statuses) => {
+                self.statuses(tag, statuses);
+                if statuses.iter().any(|status| matches!(status, Status::Superseded { .. })) {
+                    self.refused_late(tag, statuses);
                 }
-                Some(Status::StorageFull) => {
-                    item.failed |= bit;
-                    item.full = true;
-                }
-                _ => item.failed |= bit,
-            }),
+            }
             Outcome::Frame { .. } => self.fail(tag, RequestError::Malformed),
             Outcome::Failed(error) => self.fail(tag, error),
         }
@@ -156,6 +181,37 @@ impl Sink for StoreOp {
 }
 
 impl StoreOp {
+    fn statuses(&self, tag: Tag, statuses: &[Status]) {
+        self.update(tag, |i, item, bit| match statuses.get(i) {
+            Some(Status::Applied | Status::AlreadyHave) => item.acked |= bit,
+            Some(Status::Superseded { seq }) => {
+                item.failed |= bit;
+                item.superseded = item.superseded.max(*seq);
+            }
+            Some(Status::StorageFull) => {
+                item.failed |= bit;
+                item.full = true;
+            }
+            _ => item.failed |= bit,
+        });
+    }
+
+    /// Nobody looks at the receipts any more: what an earlier process of this node got ahead of is stored
+    /// again without the caller.
+    fn refused_late(&self, tag: Tag, statuses: &[Status]) {
+        let state = self.lock();
+        let Some(service) = self.late.upgrade().filter(|_| state.taken) else { return };
+        let mine = state.items.iter().skip(tag.first as usize);
+        let refused = mine.zip(statuses).filter_map(|(item, status)| match status {
+            Status::Superseded { seq } => Some((item.key, item.seq, *seq)),
+            _ => None,
+        });
+        let refused: Vec<_> = refused.collect();
+        drop(state);
+        let tasks = service.tasks.clone();
+        tasks.spawn(service.resend(refused));
+    }
+
     fn fail(&self, tag: Tag, error: RequestError) {
         let unknown = error.maybe_executed();
         self.update(tag, |_, item, bit| {
