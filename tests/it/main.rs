@@ -5,8 +5,8 @@
 
 mod baseline;
 mod duel;
-mod find;
 mod ending;
+mod find;
 mod flood;
 mod hello;
 mod hostile;
