@@ -16,5 +16,6 @@ mod pool;
 mod restart;
 mod shutdown;
 mod store;
+mod store_more;
 mod tls;
 mod util;
