@@ -3,14 +3,14 @@
 //! The writer serves its own records from here and sends them again from here; they do not count against the
 //! replica store. Like that store, the log is cut into shards by key, each behind a lock of the driver.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
 
-use super::hash::Keyed;
+use super::map::KeyMap;
 use super::record::TTL_MAX;
 use super::store::share;
 use super::wheel::{Place, Wheel, has_come, nanos, since};
@@ -81,7 +81,7 @@ struct Own {
 pub struct PublicationLog {
     epoch: Instant,
     limits: LogLimits,
-    keys: HashMap<Key, Own, Keyed>,
+    keys: KeyMap<Own>,
     wheel: Wheel<Key>,
     bytes: usize,
 }
@@ -89,8 +89,14 @@ pub struct PublicationLog {
 impl PublicationLog {
     /// An empty log within `limits`. `epoch` is not after any later `now`; `seed` keys its hash map.
     pub fn new(epoch: Instant, limits: LogLimits, seed: (u64, u64)) -> Self {
-        let keys = HashMap::with_hasher(Keyed::new(seed));
+        let keys = KeyMap::new(seed);
         Self { epoch, limits, keys, wheel: Wheel::new(), bytes: 0 }
+    }
+
+    /// Brings the places of `keys` into the caches, for a batch that is about to be published.
+    pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k Key> + Clone) {
+        let hashes: SmallVec<[u64; 64]> = keys.clone().map(|key| self.keys.hash(key)).collect();
+        self.keys.warm(hashes.into_iter().zip(keys), |own| own.seq.to_le_bytes()[0]);
     }
 
     /// Enters `value` under `key` for `ttl` (cut to [`TTL_MAX`]) with the sequence `seq`.
@@ -130,17 +136,17 @@ impl PublicationLog {
         seq: u64,
     ) -> Result<(), (LogFull, Bytes)> {
         let full = LogFull { records: self.keys.len(), bytes: self.bytes };
-        match self.keys.entry(key) {
+        match self.keys.entry(self.keys.hash(&key), &key) {
             Entry::Vacant(entry) => {
                 if full.records >= self.limits.records || full.bytes + value.len() > self.limits.bytes {
                     return Err((full, value));
                 }
                 self.bytes += value.len();
                 let place = self.wheel.file(ends, key);
-                entry.insert(Own { seq, ends, place, value });
+                entry.insert((key, Own { seq, ends, place, value }));
             }
             Entry::Occupied(entry) => {
-                let own = entry.into_mut();
+                let (_, own) = entry.into_mut();
                 if own.seq > seq && now < own.ends {
                     return Ok(());
                 }
@@ -208,10 +214,12 @@ impl PublicationLog {
             && let Some(key) = self.wheel.pop_due(now)
         {
             seen += 1;
-            let Entry::Occupied(mut entry) = self.keys.entry(key) else { continue };
-            let own = entry.get_mut();
+            let hash = self.keys.hash(&key);
+            let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { continue };
+            let (_, own) = entry.get_mut();
             if has_come(own.ends, now) {
-                self.bytes -= entry.remove().value.len();
+                let ((_, own), _) = entry.remove();
+                self.bytes -= own.value.len();
             } else {
                 own.place = self.wheel.file(own.ends, key);
             }

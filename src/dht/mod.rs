@@ -15,6 +15,7 @@
 pub mod ack;
 mod hash;
 pub mod log;
+mod map;
 pub mod record;
 pub mod store;
 pub mod table;

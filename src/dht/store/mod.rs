@@ -12,19 +12,18 @@ mod register;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use hashbrown::hash_table::Entry;
 use smallvec::{SmallVec, smallvec};
 
 pub(in crate::dht) use self::limits::share;
 pub use self::limits::{BYTES_MAX, KEY_RECORDS_MAX, RECORDS_MAX, SHARD_SLACK, ShardLimits, StoreLimits};
 use self::publishers::{Publishers, Slot, Usage};
 use self::register::{Candidate, Merge, Register};
-use super::hash::Keyed;
+use super::map::KeyMap;
 use super::record::{TTL_MAX, check};
 use super::wheel::{Wheel, has_come, nanos, since};
 use crate::id::{Key, NodeId};
@@ -40,7 +39,7 @@ type Registers = SmallVec<[Register; 1]>;
 pub struct Shard {
     epoch: Instant,
     limits: ShardLimits,
-    keys: HashMap<Key, Registers, Keyed>,
+    keys: KeyMap<Registers>,
     publishers: Publishers,
     wheel: Wheel<(Key, Slot)>,
     used: Usage,
@@ -61,7 +60,7 @@ impl Shard {
         Self {
             epoch,
             limits,
-            keys: HashMap::with_hasher(Keyed::new(seed)),
+            keys: KeyMap::new(seed),
             publishers: Publishers::new(seed),
             wheel: Wheel::new(),
             used: Usage::default(),
@@ -76,19 +75,34 @@ impl Shard {
         now: Instant,
         publisher: &NodeId,
         first_hand: bool,
-        records: impl IntoIterator<Item = Record<'a>>,
+        records: impl IntoIterator<Item = Record<'a>, IntoIter: Clone>,
         mut out: impl FnMut(Status),
     ) {
+        let records = records.into_iter();
         let now = since(self.epoch, now);
         let slot = self.publishers.hold(publisher);
         let bringer = Bringer { now, publisher, slot, first_hand };
-        for record in records {
-            out(self.merge(bringer, &record));
+        let hashes: SmallVec<[u64; 64]> = records.clone().map(|record| self.keys.hash(&record.key)).collect();
+        if hashes.len() > 1 {
+            let keys = records.clone().map(|record| record.key);
+            self.warm(&hashes, keys);
+        }
+        for (hash, record) in hashes.into_iter().zip(records) {
+            out(self.merge(bringer, hash, &record));
         }
         self.publishers.release(slot);
     }
 
-    fn merge(&mut self, bringer: Bringer<'_>, record: &Record<'_>) -> Status {
+    /// Brings the registers of a batch and their values into the caches.
+    fn warm(&self, hashes: &[u64], keys: impl Iterator<Item = Key>) {
+        let keys: SmallVec<[Key; 64]> = keys.collect();
+        let hashed = hashes.iter().copied().zip(&keys);
+        self.keys.warm(hashed, |registers| {
+            registers.first().and_then(|register| register.value().first()).copied().unwrap_or(0)
+        });
+    }
+
+    fn merge(&mut self, bringer: Bringer<'_>, hash: u64, record: &Record<'_>) -> Status {
         if let Err(reject) = check(record) {
             return Status::Rejected(reject);
         }
@@ -98,31 +112,31 @@ impl Shard {
             ends: bringer.now.saturating_add(nanos(Duration::from_millis(record.ttl_ms.into()).min(TTL_MAX))),
             value: record.value,
         };
-        match self.settle(bringer, record.key, &copy) {
+        match self.settle(bringer, hash, record.key, &copy) {
             Status::StorageFull if self.wheel.is_due(bringer.now) => {
                 self.expire_at(bringer.now, usize::MAX);
-                self.settle(bringer, record.key, &copy)
+                self.settle(bringer, hash, record.key, &copy)
             }
             status => status,
         }
     }
 
     /// Finds the register of the copy with one access to the map, and merges the copy into it.
-    fn settle(&mut self, bringer: Bringer<'_>, key: Key, copy: &Candidate<'_>) -> Status {
+    fn settle(&mut self, bringer: Bringer<'_>, hash: u64, key: Key, copy: &Candidate<'_>) -> Status {
         let bytes = copy.value.len();
         let Self { keys, publishers, wheel, limits, used, .. } = self;
         let mut account = Account { publishers, limits, used, slot: bringer.slot };
-        match keys.entry(key) {
+        match keys.entry(hash, &key) {
             Entry::Vacant(entry) => {
                 if limits.key_records == 0 || !account.charge(1, 0, bytes) {
                     return Status::StorageFull;
                 }
                 let place = wheel.file(copy.ends, (key, bringer.slot));
-                entry.insert(smallvec![Register::new(bringer.slot, place, copy)]);
+                entry.insert((key, smallvec![Register::new(bringer.slot, place, copy)]));
                 Status::Applied
             }
             Entry::Occupied(entry) => {
-                let registers = entry.into_mut();
+                let (_, registers) = entry.into_mut();
                 let at = match position(registers, account.publishers, bringer.publisher) {
                     Ok(at) => at,
                     Err(at) => {
@@ -186,8 +200,9 @@ impl Shard {
             && let Some((key, slot)) = self.wheel.pop_due(now)
         {
             seen += 1;
-            let Entry::Occupied(mut entry) = self.keys.entry(key) else { continue };
-            let registers = entry.get_mut();
+            let hash = self.keys.hash(&key);
+            let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { continue };
+            let (_, registers) = entry.get_mut();
             let Ok(at) = position(registers, &self.publishers, self.publishers.id(slot)) else { continue };
             if !has_come(registers[at].ends, now) {
                 registers[at].place = self.wheel.file(registers[at].ends, (key, slot));

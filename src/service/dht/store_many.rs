@@ -253,6 +253,7 @@ impl DhtService {
         queue: impl FnOnce(Range<u64>, usize, &[u8]),
     ) -> Result<(), LogFull> {
         let mut log = lock(&self.log[shard]);
+        log.warm(run.iter().map(|i| &items[*i as usize].0));
         let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
         let first = self.next_seq.fetch_add(count, Ordering::Relaxed);
         let (mut sent, mut full) = (0, Ok(()));
