@@ -18,7 +18,8 @@ pub enum AcquireError {
     /// The peer is this node itself.
     #[error("a node does not connect to itself")]
     SelfDial,
-    /// Every connection is in use and none became free within [`PoolConfig::wait`].
+    /// Every connection is in use and none became free within
+    /// [`PoolConfig::wait`](crate::PoolConfig::wait).
     #[error("every connection of the pool is in use")]
     PoolExhausted,
     /// The last dials to this peer failed; the next one is allowed after this pause.
