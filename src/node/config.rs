@@ -102,6 +102,20 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// Settings of a process that may use `bytes` of memory: what all connections of a full pool may
+    /// buffer together stays within a quarter of it, as far as
+    /// [`CONNECTION_WINDOW_MIN`](TransportConfig::CONNECTION_WINDOW_MIN) allows, and no window is larger
+    /// than [`CONNECTION_WINDOW`](TransportConfig::CONNECTION_WINDOW). 256 MiB and 1,024 connections give
+    /// 64 KiB, 32 GiB give the default of 8 MiB.
+    pub fn for_memory(bytes: u64) -> Self {
+        let mut config = Self::default();
+        let connections = u64::try_from(config.pool.hard_limit).unwrap_or(u64::MAX).max(1);
+        let window = u32::try_from(bytes / 4 / connections).unwrap_or(u32::MAX);
+        let (least, most) = (TransportConfig::CONNECTION_WINDOW_MIN, TransportConfig::CONNECTION_WINDOW);
+        config.transport.connection_window = window.clamp(least, most);
+        config
+    }
+
     /// Checks that the settings can work together.
     ///
     /// # Errors

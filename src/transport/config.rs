@@ -68,6 +68,8 @@ impl TransportConfig {
     pub const MTU_FLOOR: u16 = 1_200;
     /// The default of [`Self::connection_window`], bytes.
     pub const CONNECTION_WINDOW: u32 = 8 << 20;
+    /// The smallest [`Self::connection_window`].
+    pub const CONNECTION_WINDOW_MIN: u32 = 64 << 10;
     /// The default of [`Self::streams`].
     pub const STREAMS: u16 = 64;
     /// The default of [`Self::idle_timeout`].
@@ -120,7 +122,7 @@ pub enum TransportConfigError {
     #[error("mtu_max {0} is not between {min} and {max}", min = TransportConfig::MTU_FLOOR, max = TransportConfig::MTU_CEILING)]
     Mtu(u16),
     /// `connection_window` is out of range.
-    #[error("connection_window {0} is not between 1 MiB and 32 MiB")]
+    #[error("connection_window {0} is not between 64 KiB and 32 MiB")]
     Window(u32),
     /// `streams` is out of range.
     #[error("streams {0} is not between 16 and 1024")]
@@ -139,7 +141,7 @@ impl TransportConfig {
         if !(Self::MTU_FLOOR..=Self::MTU_CEILING).contains(&self.mtu_max) {
             return Err(TransportConfigError::Mtu(self.mtu_max));
         }
-        if !(1 << 20..=32 << 20).contains(&self.connection_window) {
+        if !(Self::CONNECTION_WINDOW_MIN..=32 << 20).contains(&self.connection_window) {
             return Err(TransportConfigError::Window(self.connection_window));
         }
         if !(16..=1024).contains(&self.streams) {
@@ -163,7 +165,8 @@ impl TransportConfig {
         }
     }
 
-    /// One sixteenth of the connection window: eight lanes of it never fill the connection.
+    /// One sixteenth of the connection window: eight lanes that nobody reads never fill the connection, so
+    /// replies always get through. A frame may be larger than it, because lanes are read as bytes come.
     fn stream_window(&self) -> u32 {
         self.connection_window / 16
     }

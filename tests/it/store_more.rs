@@ -1,6 +1,7 @@
 //! Stores at their edges: earlier lives of the writer, full stores and logs, silent replicas, partitions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::IntoFuture;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,7 @@ use foveola::dht::record::VALUE_BYTES_MAX;
 use foveola::dht::store::StoreLimits;
 use foveola::mesh::LocalMesh;
 use foveola::wire::{Decoder, Kind, Status, StoreReply, decode_store};
-use foveola::{Ack, Key, Node, NodeId, StoreError};
+use foveola::{Ack, Config, Key, Node, NodeId, StoreError};
 
 use crate::nodes::{RawPeer, config, identity, key, next_frame, node, tick};
 use crate::util::{PATIENCE, in_time, until};
@@ -255,5 +256,26 @@ async fn a_node_that_serves_nobody_is_in_no_table_and_holds_nothing() {
     assert!(mesh.node(0).dht().query_peer(client.id(), key("mesh")).await.is_err(), "it answers nobody");
     assert_eq!(client.stats().held_records, 0);
     client.shutdown().await;
+    mesh.shutdown().await;
+}
+
+/// The smallest windows carry the largest values, and frames of a lane as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_with_little_memory_stores_large_values() {
+    let config = Config::for_memory(64 << 20);
+    assert_eq!(config.transport.connection_window, 64 << 10);
+    assert_eq!(Config::for_memory(32 << 30).transport.connection_window, 8 << 20);
+    let mesh = LocalMesh::builder().nodes(3).config(config).spawn().await.unwrap();
+    let large = Bytes::from(vec![1; 64 << 10]);
+    let key = Key::of_name("large");
+    mesh.node(0).dht().store(key, large.clone()).ack(Ack::All).await.unwrap();
+    assert_eq!(mesh.node(1).dht().find_value(key).await.unwrap()[0].value, large);
+    // Everyone writes to everyone at once: nobody's replies may wait for somebody's requests.
+    let items = |of: usize| (0..1_000).map(move |i| (Key::of_name(format!("{of} {i}")), vec![2; 256]));
+    let store = |of: usize| mesh.node(of).dht().store_many(items(of)).ack(Ack::All).into_future();
+    let (a, b, c) = tokio::join!(store(0), store(1), store(2));
+    for receipt in [a, b, c].into_iter().flat_map(Result::unwrap) {
+        assert!(receipt.is_met(), "{receipt:?}");
+    }
     mesh.shutdown().await;
 }
