@@ -184,23 +184,6 @@ impl PublicationLog {
         Some(Publication { seq: own.seq, ttl, kind: RecordKind::VALUE, value: &own.value })
     }
 
-    /// Gives the live publication that has the sequence `from` the sequence `to`, and says whether there was
-    /// one.
-    ///
-    /// For a node that meets its own record of an earlier boot: replicas answer that the sequence is
-    /// superseded, and the publication must go past the one they hold. If it has been replaced or has ended
-    /// meanwhile, or if `to` is not higher, nothing happens.
-    pub fn advance(&mut self, now: Instant, key: &Key, from: u64, to: u64) -> bool {
-        let now = since(self.epoch, now);
-        match self.keys.get_mut(key) {
-            Some(own) if now < own.ends && own.seq == from && to > from => {
-                own.seq = to;
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Drops what has ended, looking at no more than `budget` publications.
     ///
     /// Returns how many it looked at; if that is `budget`, there may be more.
@@ -320,18 +303,6 @@ mod tests {
         assert_eq!(log.find(epoch, &a).map(|found| &found.value[..]), Some(&b"aaa"[..]));
         assert_eq!(log.publish(epoch + seconds(5), c, "ccccc".into(), seconds(5), 4), Ok(()));
         assert_eq!((log.len(), log.bytes()), (2, 6));
-    }
-
-    #[test]
-    fn a_publication_goes_past_its_earlier_boot_once() {
-        let (mut log, epoch) = log(WIDE);
-        let key = Key::of_name("a");
-        log.publish(epoch, key, "a".into(), seconds(5), 1).expect("there is room");
-        assert!(log.advance(epoch, &key, 1, 41));
-        assert!(!log.advance(epoch, &key, 1, 42), "it has moved on");
-        assert!(!log.advance(epoch, &key, 41, 41), "not higher");
-        assert!(!log.advance(epoch + seconds(5), &key, 41, 42), "it has ended");
-        assert_eq!(log.find(epoch, &key).map(|found| found.seq), Some(41));
     }
 
     #[test]

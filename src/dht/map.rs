@@ -5,6 +5,7 @@
 //! looks all of them up without waiting for one before the next ([`KeyMap::warm`]), and only then changes
 //! what it has found, which the caches now hold.
 
+use std::borrow::Borrow;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
@@ -50,8 +51,8 @@ impl<V> KeyMap<V> {
 
     /// Brings what is held under the keys into the caches: `look` sees each value and returns a byte of
     /// what will be changed, so that this is brought as well.
-    pub(super) fn warm<'k>(&self, keys: impl Iterator<Item = (u64, &'k Key)>, look: impl Fn(&V) -> u8) {
-        let seen = keys.fold(0, |seen, (hash, key)| seen ^ self.peek(hash, key).map_or(0, &look));
+    pub(super) fn warm<K: Borrow<Key>>(&self, keys: impl Iterator<Item = (u64, K)>, look: impl Fn(&V) -> u8) {
+        let seen = keys.fold(0, |seen, (hash, key)| seen ^ self.peek(hash, key.borrow()).map_or(0, &look));
         std::hint::black_box(seen);
     }
 

@@ -95,9 +95,7 @@ impl Shard {
 
     /// Brings the registers of a batch and their values into the caches.
     fn warm(&self, hashes: &[u64], keys: impl Iterator<Item = Key>) {
-        let keys: SmallVec<[Key; 64]> = keys.collect();
-        let hashed = hashes.iter().copied().zip(&keys);
-        self.keys.warm(hashed, |registers| {
+        self.keys.warm(hashes.iter().copied().zip(keys), |registers| {
             registers.first().and_then(|register| register.value().first()).copied().unwrap_or(0)
         });
     }
