@@ -2,9 +2,10 @@
 //! acknowledgement means.
 //!
 //! Nothing here waits, reads a clock or knows a network: every call takes the present as an [`Instant`] and
-//! returns what must be done. The parts do not know each other either; a driver joins them to peers.
+//! returns what must be done; a driver joins the parts to peers.
 //!
 //! - [`table`]: the Kademlia routing table, which answers "the nodes closest to a key".
+//! - [`members`]: the table with what is known beyond it: who fails to answer, which nodes hold a key.
 //! - [`store`]: the replica store, which holds the records of other nodes.
 //! - [`log`]: the publication log, which holds what this node has published.
 //! - [`ack`]: how many replicas must answer before a store counts.
@@ -16,6 +17,7 @@ pub mod ack;
 mod hash;
 pub mod log;
 mod map;
+pub mod members;
 pub mod record;
 pub mod store;
 pub mod table;

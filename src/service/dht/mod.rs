@@ -7,7 +7,6 @@
 //! for closer ones belongs between the two and is not there yet.
 
 use std::array;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,10 +17,10 @@ use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 
 use crate::addr::Endpoint;
-use crate::dht::ack::{self, LargestSeen};
 use crate::dht::log::{LogLimits, PublicationLog};
+use crate::dht::members::{Cover, Members, ReplicaSet};
 use crate::dht::store::{Shard, StoreLimits};
-use crate::dht::table::{Insert, Table};
+use crate::dht::table::Insert;
 use crate::id::{Key, NodeId};
 use crate::pool::Pool;
 use crate::runtime::{self, Tasks};
@@ -53,8 +52,6 @@ const DEFERRED_SHARE: usize = 4 << 10;
 const EXPIRE_BUDGET: usize = 4_096;
 /// How often expired records are collected.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
-/// How long a member that could not be reached is used after all others; then it is tried again.
-const AVOIDED: Duration = Duration::from_secs(10);
 
 /// The settings of the DHT that the node hands down.
 #[derive(Debug, Clone)]
@@ -73,7 +70,7 @@ pub(crate) struct DhtService {
     pub(super) pool: Pool,
     pub(super) tasks: Tasks,
     config: DhtConfig,
-    table: Mutex<Members>,
+    members: Mutex<Members<()>>,
     shards: [Mutex<Shard>; SHARDS],
     /// The lock of a shard also orders the stores to its keys: sequence and place in every queue are
     /// given under it.
@@ -90,38 +87,6 @@ impl std::fmt::Debug for DhtService {
     }
 }
 
-struct Members {
-    table: Table<()>,
-    largest: LargestSeen,
-    /// Members that could not be reached, and until when others come first.
-    avoided: BTreeMap<NodeId, Instant>,
-    /// The replica set of every key while the table holds no more than k nodes, by table version.
-    all: Option<(u64, ReplicaSet)>,
-}
-
-impl Members {
-    /// The members closest to `key`, at most `n`, those that could not be reached lately last.
-    fn closest(&self, now: Instant, key: &Key, n: usize) -> Vec<NodeId> {
-        let spare = self.avoided.len();
-        let mut nodes = Vec::with_capacity((n + spare).min(self.table.len()));
-        self.table.closest(key, n + spare, &mut nodes);
-        if spare > 0 {
-            nodes.sort_by_key(|node| self.avoided.get(node).is_some_and(|until| now < *until));
-            nodes.truncate(n);
-        }
-        nodes
-    }
-}
-
-/// The nodes that should hold a record.
-#[derive(Debug, Clone)]
-pub(super) struct ReplicaSet {
-    /// The nodes known, closest first unless all nodes are in it.
-    pub(super) nodes: Arc<[NodeId]>,
-    /// How many replicas a record should have, which may be more.
-    pub(super) target: usize,
-}
-
 impl DhtService {
     pub(crate) fn new(local: NodeId, pool: Pool, tasks: Tasks, config: DhtConfig, seed: u64) -> Arc<Self> {
         let epoch = runtime::now();
@@ -131,12 +96,7 @@ impl DhtService {
             local,
             pool,
             tasks,
-            table: Mutex::new(Members {
-                table: Table::new(local, config.k),
-                largest: LargestSeen::new(),
-                avoided: BTreeMap::new(),
-                all: None,
-            }),
+            members: Mutex::new(Members::new(local, config.k)),
             shards: array::from_fn(|i| Mutex::new(Shard::new(epoch, store, keys(i)))),
             log: array::from_fn(|i| Mutex::new(PublicationLog::new(epoch, log, keys(i)))),
             config,
@@ -185,33 +145,21 @@ impl DhtService {
 
     /// The nodes that should hold the records under `key`.
     pub(super) fn replicas(&self, now: Instant, key: &Key) -> ReplicaSet {
-        let mut members = lock(&self.table);
-        let version = members.table.version();
-        if let Some((cached, set)) = &members.all
-            && *cached == version
-        {
-            return set.clone();
+        let mut members = lock(&self.members);
+        match members.replicas(now, key) {
+            Cover::Known { set, .. } => set,
+            Cover::Unknown => members.nearest(now, key),
         }
-        let others = members.table.len();
-        let largest = members.largest.largest(now);
-        let target = ack::target(self.config.k, others, largest);
-        let nodes = members.closest(now, key, self.config.k);
-        let set = ReplicaSet { nodes: nodes.into(), target };
-        // A target that only memory holds up sinks with time, so it is not cached.
-        if others <= self.config.k && largest <= others {
-            members.all = Some((version, set.clone()));
-        }
-        set
     }
 
     /// The nodes of the routing table that are closest to `key`, at most `count`.
     pub(crate) fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
-        lock(&self.table).closest(runtime::now(), key, count)
+        lock(&self.members).closest(runtime::now(), key, count)
     }
 
     /// How many nodes the routing table holds.
     pub(crate) fn table_len(&self) -> usize {
-        lock(&self.table).table.len()
+        lock(&self.members).table().len()
     }
 
     /// Records held for others and the bytes of their values.
@@ -228,43 +176,22 @@ impl DhtService {
     ///
     /// A node dials and accepts on one socket, so the other end of its connection is an address of it.
     pub(crate) fn connected(self: &Arc<Self>, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
+        let now = runtime::now();
         if !hello.serves {
-            let mut members = lock(&self.table);
-            members.table.remove(peer);
-            members.avoided.remove(peer);
-            return;
+            return lock(&self.members).left(now, peer);
         }
         let advertised = hello.endpoints.iter().filter_map(|text| text.parse().ok());
         let usable = advertised.filter(|endpoint: &Endpoint| !endpoint.is_unspecified());
         self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
-        let now = runtime::now();
-        let mut members = lock(&self.table);
-        members.avoided.remove(peer);
-        let inserted = members.table.insert(now, *peer, remote.ip().to_canonical(), ());
-        let others = members.table.len();
-        members.largest.observe(now, others);
-        drop(members);
+        let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), ());
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.check(ping);
         }
     }
 
-    /// No address of the peer answered: one that waits for its place takes it.
-    ///
-    /// A member that nobody would replace stays and is avoided for a while. After a partition nobody else
-    /// would know whom to connect to.
+    /// No address of the peer answered.
     pub(crate) fn unreachable(&self, peer: &NodeId) {
-        let now = runtime::now();
-        let mut members = lock(&self.table);
-        members.table.evict(peer);
-        members.avoided.retain(|_, until| now < *until);
-        if members.table.contains(peer) {
-            members.avoided.insert(*peer, now + AVOIDED);
-        } else {
-            members.avoided.remove(peer);
-        }
-        let others = members.table.len();
-        members.largest.observe(now, others);
+        lock(&self.members).unreachable(runtime::now(), peer);
     }
 
     /// Asks the longest silent node of a full bucket for a sign of life before it is replaced.
@@ -273,7 +200,7 @@ impl DhtService {
         self.tasks.spawn(async move {
             let timeout = service.config.request_timeout;
             match super::ping(&service.pool, &peer, timeout).await {
-                Ok(_) => drop(lock(&service.table).table.confirm(runtime::now(), &peer)),
+                Ok(_) => drop(lock(&service.members).confirm(runtime::now(), &peer)),
                 Err(_) => service.unreachable(&peer),
             }
         });

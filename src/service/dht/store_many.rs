@@ -143,9 +143,9 @@ impl DhtService {
         Ok(groups.into_values().flat_map(|chunk| cut(items, chunk)).collect())
     }
 
-    /// Whether the set is the one of all keys, because the table holds no more than k nodes.
+    /// Whether the set is the one of all keys, because there are no more than k nodes.
     fn is_everyone(&self, set: &ReplicaSet) -> bool {
-        lock(&self.table).all.as_ref().is_some_and(|(_, all)| Arc::ptr_eq(&all.nodes, &set.nodes))
+        lock(&self.members).is_everyone(set)
     }
 
     /// Numbers, encodes and queues one chunk.
