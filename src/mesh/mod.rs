@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rand::{Rng, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::addr::PeerAddr;
@@ -44,6 +44,10 @@ pub struct LocalMesh {
     config: Config,
     trust: Trust,
     seed: u64,
+    /// Nodes started so far, restarts apart.
+    started: u64,
+    /// What identities and faults follow from.
+    rng: ChaCha8Rng,
 }
 
 /// What a restarted node gets back.
@@ -120,6 +124,52 @@ impl LocalMesh {
     /// When the mesh was made without faults.
     pub async fn restart_unheard(&mut self, i: usize) -> Result<(), SpawnError> {
         self.revive(i, None).await
+    }
+
+    /// Silences node `i` for good, as [`kill`](Self::kill) does, and puts a new node in its place: another
+    /// identity on another port, which knows one node that is alive, drawn by the seed, and joins through it.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] when the new node cannot be started; the place then keeps the silenced one.
+    ///
+    /// # Panics
+    ///
+    /// When the mesh was made without faults.
+    pub async fn replace(&mut self, i: usize) -> Result<(), SpawnError> {
+        self.faults(i).silence();
+        self.nodes[i].stop_now().await;
+        let alive: Vec<PeerAddr> =
+            (0..self.len()).filter(|j| !self.is_killed(*j)).map(|j| self.nodes[j].peer_addr()).collect();
+        let bootstrap = (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())].clone());
+        let (node, seat) = self.start(true, bootstrap).await?;
+        (self.nodes[i], self.seats[i]) = (node, seat);
+        Ok(())
+    }
+
+    /// Starts the next node that follows from the seed.
+    async fn start(
+        &mut self,
+        with_faults: bool,
+        bootstrap: Option<PeerAddr>,
+    ) -> Result<(Node, Seat), SpawnError> {
+        let mut secret = [0; 32];
+        self.rng.fill_bytes(&mut secret);
+        let identity = Identity::from_seed(&secret);
+        let faults = with_faults.then(|| Faults::new(ChaCha8Rng::seed_from_u64(self.rng.next_u64())));
+        let mut builder = Node::builder()
+            .identity(identity.clone())
+            .trust(self.trust.clone())
+            .config(self.config.clone())
+            .seed(self.seed.wrapping_add(self.started))
+            .bootstrap(bootstrap);
+        if let Some(faults) = &faults {
+            builder = builder.faults(faults.clone());
+        }
+        let node = builder.spawn().await?;
+        self.started += 1;
+        let addr = node.local_addr();
+        Ok((node, Seat { identity, addr, faults }))
     }
 
     async fn revive(&mut self, i: usize, bootstrap: Option<PeerAddr>) -> Result<(), SpawnError> {
@@ -276,31 +326,20 @@ impl MeshBuilder {
     ///
     /// [`SpawnError`] of the first node that could not be started.
     pub async fn spawn(self) -> Result<LocalMesh, SpawnError> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let mut mesh = LocalMesh {
             nodes: Vec::new(),
             seats: Vec::new(),
             config: self.config,
             trust: self.trust,
             seed: self.seed,
+            started: 0,
+            rng: ChaCha8Rng::seed_from_u64(self.seed),
         };
-        for i in 0..self.nodes {
-            let mut secret = [0; 32];
-            rng.fill_bytes(&mut secret);
-            let identity = Identity::from_seed(&secret);
-            let faults = self.faults.then(|| Faults::new(ChaCha8Rng::seed_from_u64(rng.next_u64())));
-            let mut builder = Node::builder()
-                .identity(identity.clone())
-                .trust(mesh.trust.clone())
-                .config(mesh.config.clone())
-                .seed(self.seed.wrapping_add(i as u64))
-                .bootstrap(mesh.nodes.first().map(Node::peer_addr));
-            if let Some(faults) = &faults {
-                builder = builder.faults(faults.clone());
-            }
-            let node = builder.spawn().await?;
-            mesh.seats.push(Seat { identity, addr: node.local_addr(), faults });
+        for _ in 0..self.nodes {
+            let bootstrap = mesh.nodes.first().map(Node::peer_addr);
+            let (node, seat) = mesh.start(self.faults, bootstrap).await?;
             mesh.nodes.push(node);
+            mesh.seats.push(seat);
         }
         mesh.settle().await;
         Ok(mesh)

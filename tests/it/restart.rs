@@ -7,6 +7,7 @@ use foveola::mesh::LocalMesh;
 use foveola::{Ack, Config, Node, NodeId, SpawnError};
 
 use crate::nodes::{identity, key, node, tick};
+use crate::util::in_time;
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -89,4 +90,23 @@ async fn a_peer_that_stops_and_starts_in_good_order_is_dialed_again() {
     }
     other.shutdown().await;
     steady.shutdown().await;
+}
+
+/// A node that is gone for good, and one that comes in its place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replacement_is_another_node_that_joined_through_the_protocol() {
+    let mut hasty = Config::default();
+    hasty.join_timeout = Duration::from_secs(1);
+    let mut mesh = LocalMesh::builder().nodes(4).config(hasty).faults().spawn().await.unwrap();
+    let (gone, writer) = (mesh.node(2).id(), mesh.node(0).clone());
+    in_time(mesh.replace(2)).await.unwrap();
+    let new = mesh.node(2).id();
+    assert_ne!(new, gone);
+    assert!(!mesh.is_killed(2));
+    assert!(mesh.node(2).stats().table_nodes > 0, "it has joined");
+    // The writer has not heard of it unless it came to it, so it is asked for by its address.
+    let address = mesh.node(2).peer_addr();
+    assert_eq!(in_time(writer.join(&address)).await.unwrap(), new);
+    writer.ping(new).await.unwrap();
+    mesh.shutdown().await;
 }
