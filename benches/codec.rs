@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use foveola::wire::{
-    FindReply, Found, HEADER_LEN, Record, RecordKind, Rest, Status, StoreBatch, StoreReply,
-    decode_find_reply, decode_store, decode_store_reply, encode_record,
+    CONTACTS_MAX, FindNodeReply, FindReply, Found, HEADER_LEN, Record, RecordKind, Rest, Status, StoreBatch,
+    StoreReply, decode_find_node_reply, decode_find_reply, decode_store, decode_store_reply, encode_contact,
+    encode_record,
 };
 use foveola::{Key, NodeId};
 use rand::{RngExt, SeedableRng};
@@ -75,9 +76,17 @@ impl Records {
 
 /// Appends the reply to a STORE, all records applied.
 fn statuses(out: &mut BytesMut) {
-    let mut reply = StoreReply::open(1, out);
+    let mut reply = StoreReply::open(1, false, out);
     for _ in 0..BATCH {
         reply.push(black_box(Status::Applied), out).expect("a small reply");
+    }
+}
+
+/// Appends the reply to a FIND_NODE, of contacts that were encoded before.
+fn contacts(contact: &[u8], out: &mut BytesMut) {
+    let mut reply = FindNodeReply::open(1, out);
+    for _ in 0..CONTACTS_MAX {
+        reply.push_encoded(black_box(contact), out).expect("a small reply");
     }
 }
 
@@ -94,8 +103,13 @@ fn codec(criterion: &mut Criterion) {
     let store = written(|out| records.store(&encoded, out));
     let reply = written(statuses);
     let found = written(|out| records.found(out));
+    let contact = written(|out| {
+        encode_contact(&records.publisher, ["192.0.2.1:9443"], out).expect("a small contact");
+    });
+    let known = written(|out| contacts(&contact, out));
     let body = |frame: &BytesMut| frame.clone().split_off(HEADER_LEN);
-    let (store_body, reply_body, found_body) = (body(&store), body(&reply), body(&found));
+    let (store_body, reply_body, found_body, known_body) =
+        (body(&store), body(&reply), body(&found), body(&known));
 
     let mut group = criterion.benchmark_group("codec");
     group.throughput(Throughput::Elements(BATCH));
@@ -113,6 +127,7 @@ fn codec(criterion: &mut Criterion) {
     encode("encode_store/256", &|out| records.store(&encoded, out));
     encode("encode_statuses/256", &statuses);
     encode("encode_found/256", &|out| records.found(out));
+    encode("encode_contacts/20", &|out| contacts(&contact, out));
     group.bench_function("decode_store/256", |bencher| {
         bencher.iter(|| black_box(decode_store(black_box(&store_body)).expect("a store")).records.len());
     });
@@ -123,6 +138,9 @@ fn codec(criterion: &mut Criterion) {
         bencher.iter(|| {
             black_box(decode_find_reply(black_box(&found_body)).expect("what was found")).answers().len()
         });
+    });
+    group.bench_function("decode_contacts/20", |bencher| {
+        bencher.iter(|| decode_find_node_reply(black_box(&known_body)).expect("contacts").len());
     });
     group.finish();
 }

@@ -12,7 +12,7 @@ use foveola::wire::*;
 const PUBLISHER: NodeId = NodeId::from_bytes([0x77; 32]);
 
 /// Every vector there is.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 21] = [
     "cancel",
     "failed",
     "find_node",
@@ -29,7 +29,9 @@ const NAMES: [&str; 19] = [
     "publish",
     "publish_reply",
     "store",
+    "store_removal",
     "store_reply",
+    "store_reply_durable",
     "store_wide",
     "unsupported",
 ];
@@ -49,15 +51,21 @@ fn vector(name: &str) -> Vec<u8> {
 
 /// The body of a vector, after its header was found to be one of a `kind` and an `id`.
 fn body(name: &str, kind: Kind, id: u64) -> Vec<u8> {
+    flagged(name, kind, id).1
+}
+
+/// As [`body`], behind the flags of the header.
+fn flagged(name: &str, kind: Kind, id: u64) -> (u8, Vec<u8>) {
     let bytes = vector(name);
     let mut decoder = Decoder::new(BODY_MAX);
     decoder.feed(&bytes);
     let frame = decoder.next().expect("a small frame").expect("a whole frame");
-    assert_eq!((Kind::from_u8(frame.header.kind), frame.header.id), (Some(kind), id), "{name}");
+    let header = frame.header;
+    assert_eq!((Kind::from_u8(header.kind), header.id), (Some(kind), id), "{name}");
     let body = frame.body.to_vec();
     assert_eq!(decoder.next(), Ok(None));
     assert!(!decoder.is_partial(), "{name} is more than a frame");
-    body
+    (header.flags, body)
 }
 
 /// Checks that `encode` writes the vector.
@@ -67,8 +75,8 @@ fn written(name: &str, encode: impl FnOnce(&mut BytesMut) -> Result<(), EncodeEr
     assert_eq!(out, vector(name), "{name}: {:02x?}", &out[..]);
 }
 
-fn signature() -> [u8; 64] {
-    std::array::from_fn(|i| u8::try_from(i).expect("below 64"))
+fn proof() -> [u8; PROOF_LEN] {
+    std::array::from_fn(|i| u8::try_from(i).expect("below 96"))
 }
 
 fn big() -> Vec<u8> {
@@ -151,19 +159,21 @@ fn find_node() {
     let find = FindNode { target: Key::from_bytes([0x11; 32]), count: 20 };
     written("find_node", |out| find.encode(10, out));
     assert_eq!(FindNode::decode(&body("find_node", Kind::FindNode, 10)), Ok(find));
-    let contact = |id, endpoints: &[String]| Contact {
-        id: NodeId::from_bytes([id; 32]),
-        endpoints: endpoints.to_vec(),
-    };
-    let endpoints = [String::from("192.0.2.1:9443")];
-    let reply = FindNodeReply { contacts: vec![contact(0x21, &endpoints), contact(0x22, &[])] };
-    written("find_node_reply", |out| reply.encode(10, out));
-    assert_eq!(FindNodeReply::decode(&body("find_node_reply", Kind::FindNodeReply, 10)), Ok(reply));
+    let contacts =
+        [(NodeId::from_bytes([0x21; 32]), vec!["192.0.2.1:9443"]), (NodeId::from_bytes([0x22; 32]), vec![])];
+    written("find_node_reply", |out| {
+        let mut reply = FindNodeReply::open(10, out);
+        contacts.iter().try_for_each(|(id, endpoints)| reply.push(id, endpoints.iter().copied(), out))
+    });
+    let body = body("find_node_reply", Kind::FindNodeReply, 10);
+    let read = decode_find_node_reply(&body).expect("a whole reply");
+    let read: Vec<_> = read.into_iter().map(|contact| (contact.id, contact.endpoints.collect())).collect();
+    assert_eq!(read, contacts);
 }
 
 #[test]
 fn store() {
-    let (signature, big) = (signature(), big());
+    let (proof, big) = (proof(), big());
     let record = |key, seq, ttl_ms, kind, flags, proof, value| Record {
         key: Key::from_bytes([key; 32]),
         seq,
@@ -175,7 +185,7 @@ fn store() {
     };
     let records = vec![
         record(0x31, 1, 3_600_000, 0, 0, &[], b"hello"),
-        record(0x32, 1 << 63, u32::MAX, 1, 1, &signature, &big),
+        record(0x32, 1 << 63, u32::MAX, 1, 1, &proof, &big),
         record(0x33, 200, 60_000, 200, 255, &[], b""),
     ];
     written("store", |out| {
@@ -203,23 +213,49 @@ fn store() {
         Status::NotResponsible,
     ];
     written("store_reply", |out| {
-        let mut reply = StoreReply::open(1 << 40, out);
+        let mut reply = StoreReply::open(1 << 40, false, out);
         statuses.iter().try_for_each(|status| reply.push(*status, out))
     });
     assert_eq!(decode_store_reply(&body("store_reply", Kind::StoreReply, 1 << 40)), Ok(statuses));
+    written("store_reply_durable", |out| StoreReply::open(2, true, out).push(Status::Applied, out));
+    let (flags, body) = flagged("store_reply_durable", Kind::StoreReply, 2);
+    assert_eq!((flags, decode_store_reply(&body)), (DURABLE, Ok(vec![Status::Applied])));
+}
+
+#[test]
+fn removals() {
+    let removal = Record {
+        key: Key::from_bytes([0x31; 32]),
+        seq: 2,
+        ttl_ms: 60_000,
+        kind: RecordKind::VALUE,
+        flags: TOMBSTONE,
+        proof: &[],
+        value: b"",
+    };
+    written("store_removal", |out| {
+        let mut encoded = BytesMut::new();
+        encode_record(&removal, &mut encoded)?;
+        StoreBatch::open(3, &PUBLISHER, out).push(&encoded, out)
+    });
+    let frame = StoreFrame { publisher: PUBLISHER, records: vec![removal] };
+    assert_eq!(decode_store(&body("store_removal", Kind::Store, 3)), Ok(frame));
 }
 
 #[test]
 fn find_value() {
     let key = |byte| Key::from_bytes([byte; 32]);
-    let asks = vec![Ask { key: key(0x31), after: None }, Ask { key: key(0x32), after: Some(PUBLISHER) }];
+    let asks = vec![
+        Ask { key: key(0x31), kind: RecordKind::VALUE, after: None },
+        Ask { key: key(0x32), kind: RecordKind::PROVIDER, after: Some(PUBLISHER) },
+    ];
     written("find_value", |out| {
         let mut batch = FindBatch::open(12, out);
-        asks.iter().try_for_each(|ask| batch.push(&ask.key, ask.after.as_ref(), out))
+        asks.iter().try_for_each(|ask| batch.push(&ask.key, ask.kind, ask.after.as_ref(), out))
     });
     assert_eq!(decode_find(&body("find_value", Kind::FindValue, 12)), Ok(asks));
 
-    let signature = signature();
+    let proof = proof();
     let found = |publisher, seq, ttl_ms, kind, proof, value| Found {
         publisher,
         seq,
@@ -233,7 +269,7 @@ fn find_value() {
     let answers: [(&[Found<'_>], Rest); 3] = [
         (&[found(PUBLISHER, 1, 1500, 0, &[], b"hello")], Rest::Nothing),
         (
-            &[found(low, 128, 70_000, 1, &signature, &[1]), found(high, 256, 70_000, 2, &signature, &[2])],
+            &[found(low, 128, 70_000, 1, &proof, &[1]), found(high, 256, 70_000, 2, &proof, &[2])],
             Rest::After(high),
         ),
         (&[], Rest::Everything),

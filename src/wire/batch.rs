@@ -32,16 +32,17 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Opens a frame; `prefix` writes the `fixed - 1` values behind the layout.
+    /// Opens a frame with `flags` in its header; `prefix` writes the `fixed - 1` values behind the layout.
     pub(super) fn open(
         kind: Kind,
+        flags: u8,
         id: u64,
         fixed: u16,
         out: &mut BytesMut,
         prefix: impl FnOnce(&mut BytesMut),
     ) -> Self {
         let start = out.len();
-        put_header(kind, 0, id, out);
+        put_header(kind, flags, id, out);
         out.put_u8(ARRAY16);
         out.put_u16(fixed);
         out.put_u8(LAYOUT);

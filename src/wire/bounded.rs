@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serializer};
 
-use super::control::{CONTACTS_MAX, Contact, ENDPOINT_MAX, ENDPOINTS_MAX, HELLO_PROOF_LEN, REALM_MAX};
+use super::control::{ENDPOINT_MAX, ENDPOINTS_MAX, HELLO_PROOF_LEN, REALM_MAX};
 
 /// Reads a text of at most `MAX` bytes.
 struct Text<const MAX: usize>(String);
@@ -118,10 +118,6 @@ pub(super) fn endpoints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Ve
     Ok(texts.into_iter().map(|text| text.0).collect())
 }
 
-pub(super) fn contacts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Contact>, D::Error> {
-    List::of(CONTACTS_MAX).deserialize(deserializer)
-}
-
 /// An optional signature as a byte string.
 pub(super) mod proof {
     use super::{Deserialize, Deserializer, Fixed, HELLO_PROOF_LEN, Serializer};
@@ -143,29 +139,3 @@ pub(super) mod proof {
         Ok(proof.map(|proof| proof.0))
     }
 }
-
-/// Makes a module that writes and reads an id as a byte string.
-macro_rules! id_field {
-    ($module:ident, $id:ident) => {
-        pub(super) mod $module {
-            use super::{Deserialize, Deserializer, Fixed, Serializer};
-            use crate::id::$id;
-
-            pub(in crate::wire) fn serialize<S: Serializer>(
-                id: &$id,
-                serializer: S,
-            ) -> Result<S::Ok, S::Error> {
-                serializer.serialize_bytes(id.as_bytes())
-            }
-
-            pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
-                deserializer: D,
-            ) -> Result<$id, D::Error> {
-                Fixed::deserialize(deserializer).map(|bytes| $id::from_bytes(bytes.0))
-            }
-        }
-    };
-}
-
-id_field!(key, Key);
-id_field!(node_id, NodeId);

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::bounded;
 use super::error::{BodyError, EncodeError};
 use super::header::{Class, HEADER_LEN, Kind, patch_body_len, put_header};
-use crate::id::{Key, NodeId};
 
 /// The longest realm, in bytes.
 pub const REALM_MAX: usize = 255;
@@ -20,7 +19,7 @@ pub const ENDPOINT_MAX: usize = 261;
 pub const ENDPOINTS_MAX: usize = 8;
 /// Bytes in the proof of a HELLO: an Ed25519 public key and a signature.
 pub const HELLO_PROOF_LEN: usize = 96;
-/// The most contacts in a reply to FIND_NODE.
+/// The most contacts in the reply to a [`FindNode`](super::FindNode).
 pub const CONTACTS_MAX: usize = 20;
 /// The longest body that is a map, in bytes.
 pub const MAP_BODY_MAX: usize = 64 * 1024;
@@ -98,35 +97,6 @@ pub struct Failed {
     pub code: u16,
 }
 
-/// Asks for the nodes closest to a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FindNode {
-    /// The key.
-    #[serde(with = "bounded::key")]
-    pub target: Key,
-    /// How many nodes are wanted; a reply never has more than [`CONTACTS_MAX`].
-    pub count: u8,
-}
-
-/// A node and where to reach it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Contact {
-    /// The node.
-    #[serde(with = "bounded::node_id")]
-    pub id: NodeId,
-    /// At most [`ENDPOINTS_MAX`] texts of [`ENDPOINT_MAX`] bytes.
-    #[serde(deserialize_with = "bounded::endpoints")]
-    pub endpoints: Vec<String>,
-}
-
-/// The nodes closest to a key that the sender knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FindNodeReply {
-    /// At most [`CONTACTS_MAX`].
-    #[serde(deserialize_with = "bounded::contacts")]
-    pub contacts: Vec<Contact>,
-}
-
 impl Hello {
     /// Appends a frame with this introduction as the acceptor's.
     ///
@@ -141,13 +111,6 @@ impl Hello {
         self.realm.len() <= REALM_MAX
             && endpoints_fit(&self.endpoints)
             && self.observed.as_ref().is_none_or(|observed| observed.len() <= ENDPOINT_MAX)
-    }
-}
-
-impl FindNodeReply {
-    fn fits(&self) -> bool {
-        self.contacts.len() <= CONTACTS_MAX
-            && self.contacts.iter().all(|contact| endpoints_fit(&contact.endpoints))
     }
 }
 
@@ -186,8 +149,6 @@ map_message!(Ping, |_it| true);
 map_message!(Pong, |_it| true);
 map_message!(GoAway, |_it| true);
 map_message!(Failed, |_it| true);
-map_message!(FindNode, |_it| true);
-map_message!(FindNodeReply, |it| it.fits());
 
 fn encode_map<T: Serialize>(
     kind: Kind,

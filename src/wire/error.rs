@@ -67,8 +67,8 @@ pub enum EncodeError {
     /// The batch has as many elements as a peer accepts.
     #[error("the batch is full")]
     Full,
-    /// The proof of a record has neither 0 nor 64 bytes.
-    #[error("a proof has 0 or 64 bytes, not {0}")]
+    /// The proof of a record has neither 0 nor 96 bytes.
+    #[error("a proof has 0 or 96 bytes, not {0}")]
     Proof(usize),
     /// The buffer does not end with the frame that the builder opened in it: the caller wrote behind
     /// it or took it away.

@@ -1,8 +1,9 @@
 //! FIND_VALUE and its reply.
 //!
-//! FIND_VALUE `[layout, [key bin32, after bin 0|32 | nil]*]`; reply `[layout, [[record*], rest]*]` in the
-//! order of the keys, where `rest` is nil when the answer is complete, the publisher of the last record
-//! when there are more behind it, and an empty byte string when nothing of the key fitted.
+//! FIND_VALUE `[layout, [key bin32, kind u8, after bin 0|32 | nil]*]`; reply `[layout, [[record*], rest]*]`
+//! in the order of the keys, where `rest` is nil when the answer is complete, the publisher of the last
+//! record when there are more behind it, and an empty byte string when nothing of the key fitted. An answer
+//! has records of the kind that was asked for, their publishers ascending.
 
 use std::io::Write;
 use std::ops::Range;
@@ -13,13 +14,13 @@ use super::batch::{self, Tail};
 use super::error::{BodyError, EncodeError};
 use super::header::{HEADER_LEN, Kind};
 use super::pack::{ID_PACKED, Pen};
-use super::record::{Element, Found, RECORD_MIN};
+use super::record::{Element, Found, RECORD_MIN, RecordKind};
 use crate::id::{Key, NodeId};
 
 /// Layout.
 const FIXED: u16 = 1;
-/// Array marker, key, nil.
-const ASK_MIN: usize = 1 + ID_PACKED + 1;
+/// Array marker, key, kind, nil.
+const ASK_MIN: usize = 1 + ID_PACKED + 1 + 1;
 /// Array marker, empty array, nil.
 const ANSWER_MIN: usize = 3;
 
@@ -31,19 +32,26 @@ pub struct FindBatch(Tail);
 impl FindBatch {
     /// Appends a frame `id` that asks for nothing yet.
     pub fn open(id: u64, out: &mut BytesMut) -> Self {
-        Self(Tail::open(Kind::FindValue, id, FIXED, out, |_| ()))
+        Self(Tail::open(Kind::FindValue, 0, id, FIXED, out, |_| ()))
     }
 
-    /// Asks for the records under `key`, those behind the publisher `after` if there is one.
+    /// Asks for the records of `kind` under `key`, those behind the publisher `after` if there is one.
     ///
     /// # Errors
     ///
     /// As [`StoreBatch::push`](super::StoreBatch::push).
-    pub fn push(&mut self, key: &Key, after: Option<&NodeId>, out: &mut BytesMut) -> Result<(), EncodeError> {
+    pub fn push(
+        &mut self,
+        key: &Key,
+        kind: RecordKind,
+        after: Option<&NodeId>,
+        out: &mut BytesMut,
+    ) -> Result<(), EncodeError> {
         self.0.push(out, |out| {
             let mut pen = Pen::on(out);
-            pen.array(2);
+            pen.array(3);
             pen.bin(key.as_bytes());
+            pen.uint(kind.0.into());
             match after {
                 Some(publisher) => pen.bin(publisher.as_bytes()),
                 None => pen.nil(),
@@ -72,6 +80,8 @@ impl FindBatch {
 pub struct Ask {
     /// The key whose records are asked for.
     pub key: Key,
+    /// The kind of the records.
+    pub kind: RecordKind,
     /// Only publishers greater than this one, if any.
     pub after: Option<NodeId>,
 }
@@ -85,13 +95,14 @@ pub fn decode_find(body: &[u8]) -> Result<Vec<Ask>, BodyError> {
     let (mut reader, count) = batch::open(body, FIXED.into(), ASK_MIN)?;
     let mut asks = Vec::with_capacity(count);
     for _ in 0..count {
-        reader.array_of(2)?;
+        reader.array_of(3)?;
         let key = Key::from_bytes(reader.id()?);
+        let kind = RecordKind(reader.u8()?);
         let after = match Rest::read(reader.bin_or_nil()?)? {
             Rest::After(publisher) => Some(publisher),
             Rest::Nothing | Rest::Everything => None,
         };
-        asks.push(Ask { key, after });
+        asks.push(Ask { key, kind, after });
     }
     reader.finish()?;
     Ok(asks)
@@ -137,7 +148,7 @@ pub const FIND_REPLY_PREFIX: usize = HEADER_LEN + 4;
 impl FindReply {
     /// Appends the reply to the frame `id`, without answers.
     pub fn open(id: u64, out: &mut BytesMut) -> Self {
-        Self(Tail::open(Kind::FindValueReply, id, FIXED, out, |_| ()))
+        Self(Tail::open(Kind::FindValueReply, 0, id, FIXED, out, |_| ()))
     }
 
     /// Begins the answer for the next key. It counts once [`Answering::end`] was called; dropped

@@ -15,6 +15,7 @@ mod control;
 mod decoder;
 mod error;
 mod find;
+mod find_node;
 mod header;
 mod pack;
 mod publish;
@@ -23,8 +24,8 @@ mod store;
 
 pub use batch::{BATCH_RECORDS_MAX, LAYOUT};
 pub use control::{
-    CONTACTS_MAX, Contact, ENDPOINT_MAX, ENDPOINTS_MAX, Failed, FindNode, FindNodeReply, GoAway, Grant,
-    HELLO_PROOF_LEN, Hello, MAP_BODY_MAX, MAP_DEPTH_MAX, Ping, Pong, REALM_MAX,
+    CONTACTS_MAX, ENDPOINT_MAX, ENDPOINTS_MAX, Failed, GoAway, Grant, HELLO_PROOF_LEN, Hello, MAP_BODY_MAX,
+    MAP_DEPTH_MAX, Ping, Pong, REALM_MAX,
 };
 pub use decoder::{DECODER_KEEP, DECODER_RESERVE_MAX, Decoder, Frame};
 pub use error::{BodyError, EncodeError, FrameError};
@@ -32,14 +33,16 @@ pub use find::{
     Answer, Answering, Ask, FIND_REPLY_PREFIX, FindBatch, FindReply, FindReplyFrame, Rest, decode_find,
     decode_find_reply,
 };
+pub use find_node::{ContactRef, Endpoints, FindNode, FindNodeReply, decode_find_node_reply, encode_contact};
 pub use header::{BODY_MAX, Class, HEADER_LEN, Header, Kind, encode_cancel, encode_open, encode_unsupported};
 pub use publish::{
     Publication, PublishBatch, PublishFrame, PublishReply, TOPIC_MAX, decode_publish, decode_publish_reply,
     encode_publication,
 };
-pub use record::{Found, PROOF_LEN, RECORD_OVERHEAD_MAX, Record, RecordKind, encode_record};
+pub use record::{Found, PROOF_LEN, RECORD_OVERHEAD_MAX, Record, RecordKind, TOMBSTONE, encode_record};
 pub use store::{
-    Reject, STORE_PREFIX, Status, StoreBatch, StoreFrame, StoreReply, decode_store, decode_store_reply,
+    DURABLE, Reject, STORE_PREFIX, Status, StoreBatch, StoreFrame, StoreReply, decode_store,
+    decode_store_reply,
 };
 
 #[cfg(test)]

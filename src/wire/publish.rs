@@ -68,7 +68,7 @@ impl PublishBatch {
         if topic.len() > TOPIC_MAX {
             return Err(EncodeError::TooLarge);
         }
-        Ok(Self(Tail::open(Kind::Publish, id, PUBLISH_FIXED, out, |out| {
+        Ok(Self(Tail::open(Kind::Publish, 0, id, PUBLISH_FIXED, out, |out| {
             let mut pen = Pen::on(out);
             pen.text(topic);
             pen.bin(publisher.as_bytes());
@@ -141,7 +141,7 @@ pub struct PublishReply(Tail);
 impl PublishReply {
     /// Appends the reply to the frame `id`, without statuses.
     pub fn open(id: u64, out: &mut BytesMut) -> Self {
-        Self(Tail::open(Kind::PublishReply, id, REPLY_FIXED, out, |_| ()))
+        Self(Tail::open(Kind::PublishReply, 0, id, REPLY_FIXED, out, |_| ()))
     }
 
     /// Appends what became of the next publication, as a number.

@@ -1,7 +1,7 @@
 //! Records as they travel: the same seven values in a STORE, where the first is the key, and in the
 //! reply to a FIND_VALUE, where it is the publisher.
 //!
-//! `[id bin32, seq u64, ttl u32, kind u8, flags u8, proof bin 0|64, value bin]`
+//! `[id bin32, seq u64, ttl u32, kind u8, flags u8, proof bin 0|96, value bin]`
 
 use bytes::BytesMut;
 
@@ -9,9 +9,13 @@ use super::error::{BodyError, EncodeError};
 use super::header::BODY_MAX;
 use super::pack::{ID_PACKED, Pen, Reader};
 use crate::id::{ID_LEN, Key, NodeId};
+use crate::identity::{PUBLIC_KEY_LEN, SIGNATURE_LEN};
 
-/// Bytes in a proof that is not empty: an Ed25519 signature.
-pub const PROOF_LEN: usize = 64;
+/// Bytes in a proof that is not empty: the Ed25519 public key of the publisher and its signature.
+pub const PROOF_LEN: usize = PUBLIC_KEY_LEN + SIGNATURE_LEN;
+
+/// Flag of a record: it removes what its publisher had under the key. Its value is empty.
+pub const TOMBSTONE: u8 = 1;
 
 /// The fewest bytes that a record takes: array marker, id, four numbers and two empty byte strings.
 pub(super) const RECORD_MIN: usize = 1 + ID_PACKED + 4 + 2 + 2;
@@ -43,9 +47,9 @@ pub struct Record<'a> {
     pub ttl_ms: u32,
     /// What it is.
     pub kind: RecordKind,
-    /// Bits whose meaning depends on the kind.
+    /// Bits, of which only [`TOMBSTONE`] has a meaning.
     pub flags: u8,
-    /// Empty, or a signature of [`PROOF_LEN`] bytes.
+    /// Empty, or a public key and a signature: [`PROOF_LEN`] bytes.
     pub proof: &'a [u8],
     /// The value.
     pub value: &'a [u8],
@@ -62,9 +66,9 @@ pub struct Found<'a> {
     pub ttl_ms: u32,
     /// What it is.
     pub kind: RecordKind,
-    /// Bits whose meaning depends on the kind.
+    /// Bits, of which only [`TOMBSTONE`] has a meaning.
     pub flags: u8,
-    /// Empty, or a signature of [`PROOF_LEN`] bytes.
+    /// Empty, or a public key and a signature: [`PROOF_LEN`] bytes.
     pub proof: &'a [u8],
     /// The value.
     pub value: &'a [u8],

@@ -18,6 +18,9 @@ use crate::id::NodeId;
 const STORE_FIXED: u16 = 2;
 /// Bytes of a STORE frame before its first record.
 pub const STORE_PREFIX: usize = HEADER_LEN + 3 + 1 + ID_PACKED;
+/// Flag in the header of the reply to a STORE: every record that the reply acknowledges
+/// ([`Status::Applied`], [`Status::AlreadyHave`]) is on disk and survives a restart of the replica.
+pub const DURABLE: u8 = 1;
 /// Layout.
 const REPLY_FIXED: u16 = 1;
 
@@ -32,7 +35,7 @@ impl StoreBatch {
     /// Appends a frame `id` without records, whose records will all be of `publisher`.
     pub fn open(id: u64, publisher: &NodeId, out: &mut BytesMut) -> Self {
         let prefix = |out: &mut BytesMut| Pen::on(out).bin(publisher.as_bytes());
-        Self(Tail::open(Kind::Store, id, STORE_FIXED, out, prefix))
+        Self(Tail::open(Kind::Store, 0, id, STORE_FIXED, out, prefix))
     }
 
     /// Appends a record that [`encode_record`](super::encode_record) wrote. The frame is whole and can
@@ -222,9 +225,10 @@ impl Status {
 pub struct StoreReply(Tail);
 
 impl StoreReply {
-    /// Appends the reply to the frame `id`, without statuses.
-    pub fn open(id: u64, out: &mut BytesMut) -> Self {
-        Self(Tail::open(Kind::StoreReply, id, REPLY_FIXED, out, |_| ()))
+    /// Appends the reply to the frame `id`, without statuses; `durable` sets [`DURABLE`].
+    pub fn open(id: u64, durable: bool, out: &mut BytesMut) -> Self {
+        let flags = if durable { DURABLE } else { 0 };
+        Self(Tail::open(Kind::StoreReply, flags, id, REPLY_FIXED, out, |_| ()))
     }
 
     /// Appends what became of the next record.

@@ -49,7 +49,7 @@ async fn lane_of(mut lane: Stream, answer: Arc<Answer>, asked: Arc<AtomicUsize>)
     while let Some((header, body)) = lane.frame().await {
         let mut out = BytesMut::new();
         if header.kind == Kind::FindNode as u8 {
-            FindNodeReply { contacts: Vec::new() }.encode(header.id, &mut out).unwrap();
+            FindNodeReply::open(header.id, &mut out);
         } else if header.kind == Kind::FindValue as u8 {
             let mut reply = FindReply::open(header.id, &mut out);
             for ask in decode_find(&body).unwrap() {

@@ -81,7 +81,7 @@ async fn scripted(writer: &Node, mut answer: impl FnMut(u64) -> Status + Send + 
                 continue;
             }
             let mut out = BytesMut::new();
-            let mut reply = StoreReply::open(id, &mut out);
+            let mut reply = StoreReply::open(id, false, &mut out);
             for record in decode_store(&body).unwrap().records {
                 reply.push(answer(record.seq), &mut out).unwrap();
             }

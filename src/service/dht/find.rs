@@ -15,7 +15,7 @@ use super::store::CONNECTIONS_TRIED;
 use crate::id::{Key, NodeId};
 use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag};
 use crate::runtime;
-use crate::wire::{Class, FindBatch, HEADER_LEN};
+use crate::wire::{Class, FindBatch, HEADER_LEN, RecordKind};
 
 /// Encoded bytes of a key in a FIND_VALUE frame, at most.
 pub(super) const ASK_BYTES_MAX: usize = 80;
@@ -359,7 +359,7 @@ fn push(
         let mut batch = FindBatch::open(id, out);
         for (key, after) in keys {
             // The frame is far below its limits: `find_many` cuts its keys accordingly.
-            let _ = batch.push(key, after.as_ref(), out);
+            let _ = batch.push(key, RecordKind::VALUE, after.as_ref(), out);
         }
     })
 }

@@ -12,10 +12,8 @@ use crate::id::NodeId;
 use crate::pool::AcquireError;
 use crate::runtime;
 use crate::service::request;
-use crate::wire::{Class, FindNode, FindNodeReply, Kind};
+use crate::wire::{self, Class, FindNode, Kind};
 
-/// Contacts accepted from one answer.
-const CONTACTS_MAX: usize = 20;
 /// Bytes of a FIND_NODE frame, at most.
 const FIND_NODE_BYTES: usize = 96;
 
@@ -36,16 +34,13 @@ impl DhtService {
             request(&lease, Class::Request, FIND_NODE_BYTES, deadline, Kind::FindNodeReply, |id, out| {
                 let _ = ask.encode(id, out);
             });
-        let contacts = match reply.await {
-            Ok(body) => FindNodeReply::decode(&body).map(|reply| reply.contacts).unwrap_or_default(),
-            Err(_) => Vec::new(),
-        };
+        let body = reply.await.unwrap_or_default();
         let mut nodes = Vec::new();
-        for contact in contacts.into_iter().take(CONTACTS_MAX) {
+        for contact in wire::decode_find_node_reply(&body).unwrap_or_default() {
             if contact.id == self.local {
                 continue;
             }
-            let endpoints = contact.endpoints.iter().filter_map(|text| text.parse::<Endpoint>().ok());
+            let endpoints = contact.endpoints.filter_map(|text| text.parse::<Endpoint>().ok());
             self.pool.hear(contact.id, endpoints.filter(is_dialable));
             nodes.push(contact.id);
         }

@@ -10,11 +10,8 @@ use crate::id::NodeId;
 use crate::pool::{LANE_FRAME_MAX, Violation};
 use crate::runtime;
 use crate::wire::{
-    self, Contact, FindNode, FindNodeReply, FindReply, Reject, Rest, Status, StoreFrame, StoreReply,
+    self, CONTACTS_MAX, FindNode, FindNodeReply, FindReply, Reject, Rest, Status, StoreFrame, StoreReply,
 };
-
-/// Contacts in one answer to FIND_NODE.
-const CONTACTS_MAX: usize = 20;
 
 impl DhtService {
     /// Applies a STORE batch and answers one status per record, after it is in the store.
@@ -31,7 +28,7 @@ impl DhtService {
         if batch.publisher == *from {
             self.apply(&batch, &mut statuses);
         }
-        let mut reply = StoreReply::open(id, out);
+        let mut reply = StoreReply::open(id, false, out);
         for status in statuses {
             reply.push(status, out).map_err(|_| Violation::Malformed)?;
         }
@@ -107,17 +104,19 @@ impl DhtService {
         nodes.retain(|node| node != from);
         nodes.truncate(count);
         let near = self.pool.remote(from).is_some_and(|addr| is_loopback(addr.ip()));
-        let contacts = nodes
-            .into_iter()
-            .map(|id| {
-                let mut known = self.pool.addresses(&id);
-                // On another host they would lead back to itself.
-                known.retain(|known| near || !known.socket_addr().is_some_and(|addr| is_loopback(addr.ip())));
-                Contact { id, endpoints: known.iter().map(ToString::to_string).collect() }
-            })
-            .filter(|contact| !contact.endpoints.is_empty())
-            .collect();
-        FindNodeReply { contacts }.encode(id, out).map_err(|_| Violation::Malformed)
+        let mut reply = FindNodeReply::open(id, out);
+        for node in nodes {
+            let mut known = self.pool.addresses(&node);
+            // On another host they would lead back to itself.
+            known.retain(|known| near || !known.socket_addr().is_some_and(|addr| is_loopback(addr.ip())));
+            if known.is_empty() {
+                continue;
+            }
+            let endpoints: Vec<_> = known.iter().map(ToString::to_string).collect();
+            let pushed = reply.push(&node, endpoints.iter().map(String::as_str), out);
+            pushed.map_err(|_| Violation::Malformed)?;
+        }
+        Ok(())
     }
 }
 

@@ -143,7 +143,7 @@ fn a_status_may_come_in_any_width() {
 
 #[test]
 fn a_proof_is_absent_or_whole() {
-    for len in [1, 63, 65, 255] {
+    for len in [1, 64, 95, 97, 255] {
         let proof = [&[0xc4, len][..], &vec![0; len.into()]].concat();
         assert_eq!(store_with(|record| drop(record.splice(39..41, proof))), Err(BodyError::Length));
         let bytes = vec![0; len.into()];
@@ -166,7 +166,7 @@ fn other_layouts_are_named() {
 #[test]
 fn cursors_have_no_or_32_bytes() {
     let ask = |after: &[u8]| {
-        let body = [&[0x92, LAYOUT, 0x92, 0xc4, 32][..], &[9; 32], after].concat();
+        let body = [&[0x92, LAYOUT, 0x93, 0xc4, 32][..], &[9; 32], &[0], after].concat();
         decode_find(&body).map(|asks| asks[0].after)
     };
     assert_eq!(ask(&[0xc0]), Ok(None));
@@ -195,7 +195,7 @@ fn topics_are_short_utf8() {
 #[test]
 fn a_batch_takes_so_many_elements_and_bytes() {
     let mut out = BytesMut::new();
-    let mut reply = StoreReply::open(1, &mut out);
+    let mut reply = StoreReply::open(1, false, &mut out);
     for _ in 0..BATCH_RECORDS_MAX {
         reply.push(Status::Applied, &mut out).expect("within the limit");
     }

@@ -55,7 +55,7 @@ pub(super) enum Message {
     GoAway(GoAway),
     Failed(Failed),
     FindNode(FindNode),
-    FindNodeReply(FindNodeReply),
+    FindNodeReply(Vec<(NodeId, Vec<String>)>),
     Store(NodeId, Vec<Owned>),
     StoreReply(Vec<Status>),
     FindValue(Vec<Ask>),
@@ -93,15 +93,20 @@ impl Message {
             Self::GoAway(away) => away.encode(id, out),
             Self::Failed(failed) => failed.encode(id, out),
             Self::FindNode(find) => find.encode(id, out),
-            Self::FindNodeReply(reply) => reply.encode(id, out),
+            Self::FindNodeReply(contacts) => {
+                let mut reply = FindNodeReply::open(id, out);
+                contacts
+                    .iter()
+                    .try_for_each(|(id, endpoints)| reply.push(id, endpoints.iter().map(String::as_str), out))
+            }
             Self::Store(publisher, records) => store(id, publisher, records, out),
             Self::StoreReply(statuses) => {
-                let mut reply = StoreReply::open(id, out);
+                let mut reply = StoreReply::open(id, false, out);
                 statuses.iter().try_for_each(|status| reply.push(*status, out))
             }
             Self::FindValue(asks) => {
                 let mut batch = FindBatch::open(id, out);
-                asks.iter().try_for_each(|ask| batch.push(&ask.key, ask.after.as_ref(), out))
+                asks.iter().try_for_each(|ask| batch.push(&ask.key, ask.kind, ask.after.as_ref(), out))
             }
             Self::FindValueReply(answers) => find_reply(id, answers, out),
             Self::Publish(topic, publisher, epoch, publications) => {
@@ -129,7 +134,12 @@ impl Message {
             Kind::GoAway => Self::GoAway(GoAway::decode(body)?),
             Kind::Failed => Self::Failed(Failed::decode(body)?),
             Kind::FindNode => Self::FindNode(FindNode::decode(body)?),
-            Kind::FindNodeReply => Self::FindNodeReply(FindNodeReply::decode(body)?),
+            Kind::FindNodeReply => {
+                let owned = |contact: &ContactRef<'_>| {
+                    (contact.id, contact.endpoints.clone().map(str::to_owned).collect())
+                };
+                Self::FindNodeReply(decode_find_node_reply(body)?.iter().map(owned).collect())
+            }
             Kind::Store => {
                 let frame = decode_store(body)?;
                 Self::Store(frame.publisher, frame.records.iter().map(Owned::of_record).collect())
@@ -241,7 +251,6 @@ fn status() -> impl Strategy<Value = Status> {
 }
 
 fn control() -> impl Strategy<Value = Message> {
-    let contact = (node_id(), endpoints()).prop_map(|(id, endpoints)| Contact { id, endpoints });
     prop_oneof![
         hello().prop_map(Message::Hello),
         hello().prop_map(Message::HelloAck),
@@ -251,14 +260,17 @@ fn control() -> impl Strategy<Value = Message> {
             .prop_map(|(code, last)| Message::GoAway(GoAway { code, last })),
         any::<u16>().prop_map(|code| Message::Failed(Failed { code })),
         (key(), any::<u8>()).prop_map(|(target, count)| Message::FindNode(FindNode { target, count })),
-        vec(contact, 0..=CONTACTS_MAX)
-            .prop_map(|contacts| Message::FindNodeReply(FindNodeReply { contacts })),
+        vec((node_id(), endpoints()), 0..=CONTACTS_MAX).prop_map(Message::FindNodeReply),
     ]
 }
 
 /// Any message, small enough to be cut at each byte.
 pub(super) fn message() -> impl Strategy<Value = Message> {
-    let ask = (key(), option::of(node_id())).prop_map(|(key, after)| Ask { key, after });
+    let ask = (key(), any::<u8>(), option::of(node_id())).prop_map(|(key, kind, after)| Ask {
+        key,
+        kind: RecordKind(kind),
+        after,
+    });
     let rest = prop_oneof![Just(Rest::Nothing), Just(Rest::Everything), node_id().prop_map(Rest::After)];
     let publications = vec((number(), vec(any::<u8>(), 0..40)), 0..6);
     prop_oneof![

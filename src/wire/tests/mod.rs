@@ -1,6 +1,7 @@
 //! Properties that every message has, over generated messages: it comes back as it was, no part of it is
 //! taken for the whole, nothing behind it is ignored, and no bytes at all make a decoder panic.
 
+mod contacts;
 mod hostile;
 mod maps;
 mod message;
