@@ -8,6 +8,8 @@
 //! - [`members`]: the table with what is known beyond it: who fails to answer, which nodes hold a key.
 //! - [`store`]: the replica store, which holds the records of other nodes.
 //! - [`log`]: the publication log, which holds what this node has published.
+//! - [`lookup`]: one iterative search of the network for the nodes closest to a key.
+//! - [`rtt`]: how long to wait for an answer.
 //! - [`ack`]: how many replicas must answer before a store counts.
 //! - [`record`]: which records a replica takes, and which of two copies stays.
 //!
@@ -16,9 +18,11 @@
 pub mod ack;
 mod hash;
 pub mod log;
+pub mod lookup;
 mod map;
 pub mod members;
 pub mod record;
+pub mod rtt;
 pub mod store;
 pub mod table;
 mod wheel;
