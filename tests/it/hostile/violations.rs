@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use foveola::wire::{
-    BODY_MAX, Class, FindNodeReply, Kind, LAYOUT, Pong, Record, RecordKind, Reject, Status, StoreBatch,
-    StoreReply, decode_store_reply, encode_open, encode_record,
+    BODY_MAX, Class, Kind, LAYOUT, Pong, Record, RecordKind, Reject, Status, StoreBatch, StoreReply,
+    decode_store_reply, encode_open, encode_record,
 };
 use foveola::{CloseCode, Key, NodeId};
 
@@ -90,7 +90,7 @@ fn rows() -> Vec<(&'static str, Place, Vec<u8>)> {
         ("PONG unasked", Control, encoded(|out| Pong { nonce: 1 }.encode(1, out).unwrap())),
         ("a StoreReply unasked", Lane(Class::Bulk), reply.to_vec()),
         ("a FindValueReply unasked", Lane(Class::Request), frame(0x13, 0, 1, &batch_body(1))),
-        ("a FindNodeReply unasked", Lane(Class::Request), encoded(|out| drop(FindNodeReply::open(1, out)))),
+        ("a FindNodeReply unasked", Lane(Class::Request), frame(0x11, 0, 1, &batch_body(1))),
         ("Unsupported unasked", Lane(Class::Request), frame(Kind::Unsupported as u8, 0, 1, b"")),
         ("4,097 records", Lane(Class::Single), store_of(4_097, nobody)),
         ("2^32-1 records", Lane(Class::Request), frame(0x14, 0, 1, &batch_body(u32::MAX))),
