@@ -12,6 +12,8 @@
 //! - [`rtt`]: how long to wait for an answer.
 //! - [`ack`]: how many replicas must answer before a store counts.
 //! - [`record`]: which records a replica takes, and which of two copies stays.
+//! - [`tally`]: what is known of the replicas of one record while it is stored.
+//! - [`replication`]: who sends a copy to whom when a node comes or goes.
 //!
 //! [`Instant`]: std::time::Instant
 
@@ -22,9 +24,11 @@ pub mod lookup;
 mod map;
 pub mod members;
 pub mod record;
+pub mod replication;
 pub mod rtt;
 pub mod store;
 pub mod table;
+pub mod tally;
 mod wheel;
 
 /// Replicas per record, entries per bucket, contacts per reply: the k of Kademlia.

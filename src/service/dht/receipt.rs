@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::dht::tally::Tally;
 use crate::id::{Key, NodeId};
 use crate::wire::RecordKind;
 
@@ -35,12 +36,7 @@ pub struct Receipt {
     pub(super) key: Key,
     pub(super) seq: u64,
     pub(super) replicas: Arc<[NodeId]>,
-    /// Bit i: replica i has acknowledged.
-    pub(super) acked: u64,
-    /// Bit i: replica i will not acknowledge.
-    pub(super) failed: u64,
-    /// Bit i: what became of the request to replica i is not known.
-    pub(super) unknown: u64,
+    pub(super) tally: Tally,
     pub(super) required: usize,
     pub(super) target: usize,
     pub(super) superseded: Option<u64>,
@@ -65,22 +61,22 @@ impl Receipt {
 
     /// The replicas that have acknowledged.
     pub fn acked(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.pick(self.acked)
+        self.pick(Tally::is_acked)
     }
 
     /// The replicas that refused the record or could not be asked.
     pub fn failed(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.pick(self.failed & !self.unknown)
+        self.pick(Tally::is_failed)
     }
 
     /// The replicas that may hold the record although no acknowledgement came.
     pub fn unknown(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.pick(self.unknown)
+        self.pick(Tally::is_unknown)
     }
 
     /// How many replicas have acknowledged.
     pub fn acks(&self) -> usize {
-        self.acked.count_ones() as usize
+        self.tally.acks()
     }
 
     /// How many acknowledgements the level asked for.
@@ -95,12 +91,12 @@ impl Receipt {
 
     /// Whether the acknowledgement level was reached.
     pub fn is_met(&self) -> bool {
-        !self.log_full && self.acks() >= self.required
+        !self.log_full && self.tally.is_met(self.required)
     }
 
     /// Whether the record may be held although the level was not reached.
     pub fn is_indeterminate(&self) -> bool {
-        !self.is_met() && (self.acked | self.unknown) != 0
+        !self.is_met() && self.tally.may_be_held()
     }
 
     /// The sequence number of a newer record of this node that a replica holds, if one refused for that.
@@ -113,7 +109,7 @@ impl Receipt {
         self.log_full
     }
 
-    fn pick(&self, bits: u64) -> impl Iterator<Item = NodeId> + '_ {
-        self.replicas.iter().enumerate().filter(move |(i, _)| bits >> i & 1 == 1).map(|(_, node)| *node)
+    fn pick(&self, is: fn(&Tally, usize) -> bool) -> impl Iterator<Item = NodeId> + '_ {
+        self.replicas.iter().enumerate().filter(move |(i, _)| is(&self.tally, *i)).map(|(_, node)| *node)
     }
 }

@@ -91,7 +91,7 @@ impl StoreError {
 
     /// Whether too few replicas answered in time.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::NotAcknowledged(receipt) if receipt.unknown != 0)
+        matches!(self, Self::NotAcknowledged(receipt) if receipt.tally.has_unknown())
     }
 }
 

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::DhtService;
 use super::receipt::Receipt;
+use crate::dht::tally::Tally;
 use crate::id::{Key, NodeId};
 use crate::pool::{Lease, Outcome, RequestError, Sink, Tag};
 use crate::wire::Status;
@@ -43,9 +44,7 @@ struct State {
 struct Item {
     key: Key,
     seq: u64,
-    acked: u64,
-    failed: u64,
-    unknown: u64,
+    tally: Tally,
     full: bool,
     superseded: u64,
     decided: bool,
@@ -54,8 +53,8 @@ struct Item {
 
 impl Item {
     fn new(key: Key) -> Self {
-        let (seq, acked, failed, unknown, superseded) = (0, 0, 0, 0, 0);
-        Self { key, seq, acked, failed, unknown, full: false, superseded, decided: false, log_full: false }
+        let tally = Tally::default();
+        Self { key, seq: 0, tally, full: false, superseded: 0, decided: false, log_full: false }
     }
 }
 
@@ -88,22 +87,17 @@ impl StoreOp {
 
     /// The publication log had no room for these items: they are sent to nobody.
     pub(super) fn unsent(&self, items: Range<usize>) {
-        let all = self.all();
+        let tally = Tally::unsent(self.replicas.len());
         let mut guard = self.lock();
         let state = &mut *guard;
         for item in &mut state.items[items] {
-            item.failed = all;
+            item.tally = tally;
             item.log_full = true;
             if !item.decided {
                 item.decided = true;
                 state.undecided = state.undecided.saturating_sub(1);
             }
         }
-    }
-
-    /// The bits of all replicas.
-    fn all(&self) -> u64 {
-        1_u64.checked_shl(self.replicas.len() as u32).map_or(u64::MAX, |bit| bit - 1)
     }
 
     /// Waits until it is known of each record whether its level is met. Cancel safe.
@@ -130,9 +124,7 @@ impl StoreOp {
                 key: item.key,
                 seq: item.seq,
                 replicas: Arc::clone(&self.replicas),
-                acked: item.acked,
-                failed: item.failed,
-                unknown: item.unknown,
+                tally: item.tally,
                 required: self.required,
                 target: self.target,
                 superseded: (item.superseded > 0).then_some(item.superseded),
@@ -142,17 +134,15 @@ impl StoreOp {
         }
     }
 
-    fn update(&self, tag: Tag, mut each: impl FnMut(usize, &mut Item, u64)) {
-        let all = self.all();
-        let bit = 1_u64 << tag.peer;
+    fn update(&self, tag: Tag, mut each: impl FnMut(usize, &mut Item, usize)) {
+        let (replica, replicas) = (usize::from(tag.peer), self.replicas.len());
         let mut guard = self.lock();
         let state = &mut *guard;
         let first = tag.first as usize;
         let mine = state.items.iter_mut().skip(first).take(tag.count as usize);
         for (i, item) in mine.enumerate() {
-            each(i, item, bit);
-            let met = item.acked.count_ones() as usize >= self.required;
-            if !item.decided && (met || item.acked | item.failed == all) {
+            each(i, item, replica);
+            if !item.decided && item.tally.is_decided(self.required, replicas) {
                 item.decided = true;
                 state.undecided = state.undecided.saturating_sub(1);
             }
@@ -182,17 +172,17 @@ impl Sink for StoreOp {
 
 impl StoreOp {
     fn statuses(&self, tag: Tag, statuses: &[Status]) {
-        self.update(tag, |i, item, bit| match statuses.get(i) {
-            Some(Status::Applied | Status::AlreadyHave) => item.acked |= bit,
+        self.update(tag, |i, item, replica| match statuses.get(i) {
+            Some(Status::Applied | Status::AlreadyHave) => item.tally.acked(replica),
             Some(Status::Superseded { seq }) => {
-                item.failed |= bit;
+                item.tally.refused(replica);
                 item.superseded = item.superseded.max(*seq);
             }
             Some(Status::StorageFull) => {
-                item.failed |= bit;
+                item.tally.refused(replica);
                 item.full = true;
             }
-            _ => item.failed |= bit,
+            _ => item.tally.refused(replica),
         });
     }
 
@@ -213,12 +203,7 @@ impl StoreOp {
     }
 
     fn fail(&self, tag: Tag, error: RequestError) {
-        let unknown = error.maybe_executed();
-        self.update(tag, |_, item, bit| {
-            item.failed |= bit;
-            if unknown {
-                item.unknown |= bit;
-            }
-        });
+        let maybe_executed = error.maybe_executed();
+        self.update(tag, |_, item, replica| item.tally.lost(replica, maybe_executed));
     }
 }
