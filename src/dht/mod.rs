@@ -12,6 +12,7 @@
 //! - [`rtt`]: how long to wait for an answer.
 //! - [`ack`]: how many replicas must answer before a store counts.
 //! - [`record`]: which records a replica takes, and which of two copies stays.
+//! - [`read`]: what the answers of several replicas come to.
 //! - [`tally`]: what is known of the replicas of one record while it is stored.
 //! - [`replication`]: who sends a copy to whom when a node comes or goes.
 //!
@@ -23,6 +24,7 @@ pub mod log;
 pub mod lookup;
 mod map;
 pub mod members;
+pub mod read;
 pub mod record;
 pub mod replication;
 pub mod rtt;
