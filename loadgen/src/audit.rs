@@ -1,5 +1,8 @@
 //! Proof that "acknowledged" was true: after a run, records are asked for from each replica that their
-//! receipts name.
+//! receipts name, and searched for by another node than their writer.
+//!
+//! A replica that was killed is not asked. A record whose replicas were all killed is owed to nobody: when
+//! it cannot be read any more that is counted apart, and is no loss.
 //!
 //! The sample is the records with the smallest hashes of `(seed, item)`: uniform over the run, the same
 //! for the same run, and mergeable from worker-local parts.
@@ -11,22 +14,24 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use foveola::id::{Key, NodeId};
 use serde::Serialize;
 
-use crate::target::{Held, Proof, Publisher, Target};
+use crate::errors::Failure;
+use crate::target::{Held, Proof, Target};
 use crate::workload::{Data, mix};
 
-/// Acknowledged records that are checked, when there are as many.
+/// Acknowledged records that are checked by default, when there are as many.
 pub const SAMPLE: usize = 1536;
 /// Losses that are described one by one.
 const SHOWN: usize = 20;
 /// Questions in flight.
 const CONCURRENCY: usize = 32;
-/// Questions to one replica before its silence counts as a loss.
+/// Questions to one node before its silence counts as a loss.
 const TRIES: usize = 3;
 
 /// A bounded sample of acknowledged records.
 #[derive(Debug, Default)]
 pub struct Sample {
     seed: u64,
+    size: usize,
     seen: u64,
     kept: BinaryHeap<Entry>,
 }
@@ -59,15 +64,16 @@ impl Ord for Entry {
 }
 
 impl Sample {
-    pub fn new(seed: u64) -> Self {
-        Self { seed: mix(seed, 0x61_7564_6974), seen: 0, kept: BinaryHeap::new() }
+    /// Of `size` records at most.
+    pub fn new(seed: u64, size: usize) -> Self {
+        Self { seed: mix(seed, 0x61_7564_6974), size, seen: 0, kept: BinaryHeap::new() }
     }
 
     /// Considers an acknowledged record.
     pub fn offer(&mut self, item: u64, proof: Proof) {
         self.seen += 1;
         let rank = mix(self.seed, item);
-        if self.kept.len() < SAMPLE {
+        if self.kept.len() < self.size {
             self.kept.push(Entry { rank, item, proof });
         } else if let Some(mut top) = self.kept.peek_mut()
             && rank < top.rank
@@ -78,9 +84,10 @@ impl Sample {
 
     pub fn merge(&mut self, other: Self) {
         self.seen += other.seen;
+        self.size = self.size.max(other.size);
         for entry in other.kept {
             self.kept.push(entry);
-            if self.kept.len() > SAMPLE {
+            if self.kept.len() > self.size {
                 self.kept.pop();
             }
         }
@@ -109,16 +116,16 @@ impl Sample {
 pub struct Claim {
     pub item: u64,
     pub key: Key,
-    pub publisher: Publisher,
+    pub publisher: NodeId,
     pub seq: u64,
     pub replicas: Vec<NodeId>,
 }
 
 impl Claim {
     /// A claim about a record that nobody stored, so that a test can see a loss being found.
-    pub fn planted(number: usize, replica: NodeId) -> Self {
+    pub fn planted(number: usize, (publisher, replica): (NodeId, NodeId)) -> Self {
         let key = Key::of_name(format!("loadgen/planted/{number}"));
-        Self { item: u64::MAX, key, publisher: Publisher::Writer, seq: 1, replicas: vec![replica] }
+        Self { item: u64::MAX, key, publisher, seq: 1, replicas: vec![replica] }
     }
 }
 
@@ -129,19 +136,37 @@ pub struct Findings {
     pub acknowledged: u64,
     /// Records asked for.
     pub sampled: u64,
-    /// Answers asked for: one for each record and replica.
+    /// Replicas asked, over all records.
     pub asked: u64,
-    /// Answers that do not bear out the receipt.
+    /// Replicas not asked because they were killed.
+    pub gone: u64,
+    /// Records searched for by another node than their writer.
+    pub reads: u64,
+    /// Answers and searches that do not bear out the receipt.
     pub missing: u64,
-    /// The first of them.
+    /// Records whose replicas, as the receipt names them, were all killed.
+    pub orphans: u64,
+    /// Those of them that are no longer found: not counted as missing.
+    pub orphans_lost: u64,
+    /// The first of what is missing.
     pub losses: Vec<Loss>,
+}
+
+/// What a run with an audit found: of what was acknowledged, and once more after nodes went silent.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    pub findings: Findings,
+    /// How many nodes were killed, and what was found then.
+    pub after: Option<(usize, Findings)>,
 }
 
 /// One broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Loss {
     pub key: String,
-    pub replica: String,
+    /// `replica` or `reader`.
+    pub role: &'static str,
+    pub node: String,
     pub seq: u64,
     /// `absent`, `older`, `other_value` or `no_answer`.
     pub reason: &'static str,
@@ -150,15 +175,32 @@ pub struct Loss {
 impl Findings {
     fn merge(&mut self, other: Self) {
         self.asked += other.asked;
+        self.gone += other.gone;
+        self.reads += other.reads;
         self.missing += other.missing;
+        self.orphans += other.orphans;
+        self.orphans_lost += other.orphans_lost;
         self.losses.extend(other.losses);
+    }
+
+    fn lose(&mut self, claim: &Claim, role: &'static str, node: NodeId, reason: &'static str) {
+        self.missing += 1;
+        if self.losses.len() < SHOWN {
+            let (key, node) = (claim.key.to_string(), node.to_string());
+            self.losses.push(Loss { key, role, node, seq: claim.seq, reason });
+        }
     }
 }
 
-/// Asks for every claim from every replica that it names.
-pub async fn audit(target: &Target, data: &Arc<Data>, acknowledged: u64, claims: Vec<Claim>) -> Findings {
+/// Asks for every claim from every replica that it names, and through a node that is not its writer.
+pub async fn audit(
+    target: &Target,
+    data: &Arc<Data>,
+    acknowledged: u64,
+    claims: &Arc<Vec<Claim>>,
+) -> Findings {
     let mut findings = Findings { acknowledged, sampled: claims.len() as u64, ..Findings::default() };
-    let claims = Arc::new(claims);
+    target.introduce().await;
     let next = Arc::new(AtomicUsize::new(0));
     let askers: Vec<_> = (0..CONCURRENCY)
         .map(|_| {
@@ -167,7 +209,8 @@ pub async fn audit(target: &Target, data: &Arc<Data>, acknowledged: u64, claims:
             tokio::spawn(async move {
                 let mut found = Findings::default();
                 while let Some(claim) = claims.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    check(&target, &data, claim, &mut found).await;
+                    ask_replicas(&target, &data, claim, &mut found).await;
+                    search(&target, &data, claim, &mut found).await;
                 }
                 found
             })
@@ -184,8 +227,12 @@ pub async fn audit(target: &Target, data: &Arc<Data>, acknowledged: u64, claims:
     findings
 }
 
-async fn check(target: &Target, data: &Data, claim: &Claim, found: &mut Findings) {
+async fn ask_replicas(target: &Target, data: &Data, claim: &Claim, found: &mut Findings) {
     for replica in &claim.replicas {
+        if !target.is_alive(replica) {
+            found.gone += 1;
+            continue;
+        }
         found.asked += 1;
         let mut answer = target.held(*replica, claim.key, claim.publisher).await;
         for _ in 1..TRIES {
@@ -193,23 +240,47 @@ async fn check(target: &Target, data: &Data, claim: &Claim, found: &mut Findings
                 answer = target.held(*replica, claim.key, claim.publisher).await;
             }
         }
-        let reason = match &answer {
-            Err(_) => Some("no_answer"),
-            Ok(None) => Some("absent"),
-            Ok(Some(held)) => verdict(data, claim, held),
-        };
-        if let Some(reason) = reason {
-            found.missing += 1;
-            if found.losses.len() < SHOWN {
-                let (key, replica) = (claim.key.to_string(), replica.to_string());
-                found.losses.push(Loss { key, replica, seq: claim.seq, reason });
-            }
+        if let Some(reason) = verdict(data, claim, &answer) {
+            found.lose(claim, "replica", *replica, reason);
         }
     }
 }
 
+/// Without an acknowledgement nothing was promised to a reader.
+async fn search(target: &Target, data: &Data, claim: &Claim, found: &mut Findings) {
+    if claim.replicas.is_empty() {
+        return;
+    }
+    let pick = mix(claim.seq, claim.item);
+    let (mut reader, mut answer) = target.read(pick, claim.key, claim.publisher).await;
+    for _ in 1..TRIES {
+        if answer.is_err() {
+            (reader, answer) = target.read(pick, claim.key, claim.publisher).await;
+        }
+    }
+    found.reads += 1;
+    let reason = verdict(data, claim, &answer).filter(|reason| *reason != "older" || target.reads_newest());
+    if claim.replicas.iter().any(|replica| target.is_alive(replica)) {
+        if let Some(reason) = reason {
+            found.lose(claim, "reader", reader, reason);
+        }
+    } else {
+        found.orphans += 1;
+        found.orphans_lost += u64::from(reason.is_some());
+    }
+}
+
+/// What is wrong with an answer.
+fn verdict(data: &Data, claim: &Claim, answer: &Result<Option<Held>, Failure>) -> Option<&'static str> {
+    match answer {
+        Err(_) => Some("no_answer"),
+        Ok(None) => Some("absent"),
+        Ok(Some(held)) => compare(data, claim, held),
+    }
+}
+
 /// A higher sequence number is a later write of this run; the same one must be this very value.
-fn verdict(data: &Data, claim: &Claim, held: &Held) -> Option<&'static str> {
+fn compare(data: &Data, claim: &Claim, held: &Held) -> Option<&'static str> {
     if held.seq < claim.seq {
         return Some("older");
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::audit::SAMPLE;
 use crate::node::NodeArgs;
 use crate::plan::{Acks, KeyDist, Plan, Transport, Workload};
 
@@ -24,6 +25,8 @@ const EXAMPLES: &str = "Examples:
   loadgen demo --format json --out demo.json
   loadgen run store --concurrency 64 --duration 10s
   loadgen run store --rate 20k --duration 10s --warmup 2s
+  loadgen run find --nodes 64 --k 8 --churn 0.1 --duration 60s
+  loadgen run store --nodes 64 --k 8 --ops 10k --key-dist seq --ack all --audit 10k --kill 0.1
   loadgen run find-many --batch 64 --keys 10000 --key-dist zipf:0.99 --nodes 8
 
 Exit codes: 0 finished; 1 could not run, or an acknowledged record is missing; 2 usage;
@@ -124,6 +127,21 @@ pub struct RunArgs {
     /// Replicas of a record.
     #[arg(short, long, default_value_t = 4, env = "LOADGEN_K", help_heading = "Mesh")]
     k: usize,
+    /// Nodes that make the calls, each its share of them. [default: 1; all when --nodes is above --k + 1,
+    /// where a node holds a part of the records only; a quarter, at most --k, with --churn]
+    #[arg(long, env = "LOADGEN_CALLERS", help_heading = "Mesh")]
+    callers: Option<usize>,
+    /// The share of the nodes that is replaced in a minute while the load runs, evenly: one goes silent and a
+    /// new one joins. The callers stay.
+    #[arg(long, value_name = "RATE", default_value_t = 0.0, env = "LOADGEN_CHURN", help_heading = "Mesh")]
+    churn: f64,
+    /// The share of the nodes that goes silent after the run; then everything is audited again.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, env = "LOADGEN_KILL", help_heading = "Mesh")]
+    kill: f64,
+    /// Acknowledged records that the audit asks for, from each replica and through another node than their
+    /// writer.
+    #[arg(long, value_name = "RECORDS", value_parser = count, default_value_t = SAMPLE as u64, env = "LOADGEN_AUDIT", help_heading = "Data")]
+    audit: u64,
     /// How messages reach the peers.
     #[arg(long, value_enum, default_value = "pooled", env = "LOADGEN_TRANSPORT", help_heading = "Mesh")]
     transport: Transport,
@@ -173,12 +191,23 @@ impl RunArgs {
             Workload::Find => KeyDist::Zipf(0.99),
             Workload::StoreMany | Workload::FindMany => KeyDist::Seq,
         };
+        let nodes = self.nodes.unwrap_or_else(|| if workload.reads() { 8 } else { 5 });
+        let pooled = self.transport == Transport::Pooled && workload != Workload::Connect;
+        let callers = match self.callers {
+            Some(callers) => callers,
+            None if self.churn > 0.0 => (nodes / 4).clamp(1, self.k.max(1)),
+            None if pooled && nodes > self.k + 1 => nodes,
+            None => 1,
+        };
         let plan = Plan {
             label: "run".to_owned(),
             workload,
             transport: self.transport,
-            nodes: self.nodes.unwrap_or_else(|| if workload.reads() { 8 } else { 5 }),
+            nodes,
             k: self.k,
+            callers,
+            churn: self.churn,
+            kill: self.kill,
             duration: self.duration.or_else(|| self.ops.is_none().then_some(DEFAULT_DURATION)),
             ops: self.ops,
             concurrency: self.concurrency.unwrap_or(concurrency),
@@ -192,6 +221,7 @@ impl RunArgs {
             ack: self.ack,
             drain: self.drain,
             timeout: self.timeout,
+            audit: usize::try_from(self.audit)?,
             plant_loss: self.plant_loss,
         };
         plan.check()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
-use crate::audit::Findings;
+use crate::audit::{Findings, SAMPLE};
 use crate::host::Host;
 use crate::plan::{Acks, KeyDist, Plan, Transport, Workload};
 use crate::report::{Report, SCHEMA_VERSION};
@@ -57,6 +57,7 @@ pub struct Total {
     pub acknowledged: u64,
     pub sampled: u64,
     pub asked: u64,
+    pub reads: u64,
     pub missing: u64,
 }
 
@@ -65,6 +66,7 @@ impl Total {
         self.acknowledged += findings.acknowledged;
         self.sampled += findings.sampled;
         self.asked += findings.asked;
+        self.reads += findings.reads;
         self.missing += findings.missing;
     }
 }
@@ -76,14 +78,14 @@ pub async fn run(
     host: &Host,
     stop: &mut Stop,
 ) -> Result<(Demo, Option<Signal>)> {
-    let mesh = Mesh::start(NODES, K, seed, None).await?;
-    let outcome = arms(&mesh, seed, plant_loss, host, stop).await;
+    let mut mesh = Mesh::start(&plan("legacy", seed, 0.0)).await?;
+    let outcome = arms(&mut mesh, seed, plant_loss, host, stop).await;
     mesh.shutdown().await;
     outcome
 }
 
 async fn arms(
-    mesh: &Mesh,
+    mesh: &mut Mesh,
     seed: u64,
     plant_loss: usize,
     host: &Host,
@@ -100,7 +102,7 @@ async fn arms(
     for name in ["legacy", "fresh", "pooled", "pooled-open"] {
         let mut plan = plan(name, seed, pooled_rate);
         plan.plant_loss = if name == "pooled" { plant_loss } else { 0 };
-        let done = measure(&mesh.target(&plan)?, &plan, host, name, stop).await?;
+        let done = measure(mesh, &plan, host, name, stop).await?;
         if let Some(findings) = &done.report.audit {
             demo.audit.add(findings);
         }
@@ -133,6 +135,9 @@ fn plan(name: &str, seed: u64, pooled_rate: f64) -> Plan {
         transport,
         nodes: NODES,
         k: K,
+        callers: 1,
+        churn: 0.0,
+        kill: 0.0,
         duration: Some(Duration::from_millis(millis)),
         ops: None,
         concurrency,
@@ -146,6 +151,7 @@ fn plan(name: &str, seed: u64, pooled_rate: f64) -> Plan {
         ack: Acks::Quorum,
         drain: Duration::from_secs(1),
         timeout: Duration::from_secs(5),
+        audit: SAMPLE,
         plant_loss: 0,
     }
 }

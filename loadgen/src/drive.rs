@@ -16,7 +16,7 @@ use crate::progress::{Moment, Monitor};
 use crate::record::{Interval, Tally, Timeline};
 use crate::schedule::Schedule;
 use crate::stop::{Signal, Stop};
-use crate::target::{Counters, Target};
+use crate::target::{Churned, Counters, Target};
 use crate::worker::{self, Feed, Shared};
 use crate::workload::Data;
 
@@ -49,8 +49,10 @@ pub struct Phase {
     pub cpu: Duration,
     pub rss_peak: u64,
     pub handshakes: u64,
-    /// What the node under load has sent; `None` where the baseline's own socket did the work.
+    /// What the nodes under load have counted; `None` where the baseline's own socket did the work.
     pub traffic: Option<Counters>,
+    /// What churn did meanwhile.
+    pub churned: Churned,
     pub udp_rcvbuf_errors: u64,
     pub signal: Option<Signal>,
 }
@@ -89,6 +91,7 @@ pub async fn drive(
         workload: plan.workload,
         batch: plan.batch as u64,
         seed: plan.seed,
+        audit: plan.audit,
         timeline: Timeline::new(start, part.duration),
         board: board.clone(),
     });
@@ -128,6 +131,7 @@ pub async fn drive(
         cpu: after.cpu.saturating_sub(before.cpu) + paced.cpu,
         handshakes: ended.tally.handshakes + traffic.handshakes,
         traffic: plan.is_pooled().then_some(traffic),
+        churned: Churned::default(),
         udp_rcvbuf_errors: after.udp_rcvbuf_errors.saturating_sub(before.udp_rcvbuf_errors),
         intended: paced.intended,
         dropped: paced.dropped + ended.left,

@@ -9,6 +9,9 @@ use foveola::baseline::IN_FLIGHT_MAX;
 use foveola::dht::store::StoreLimits;
 use serde::Serialize;
 
+/// The greatest share of the nodes that a run replaces in a minute.
+const CHURN_MAX: f64 = 10.0;
+
 /// What one operation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
@@ -163,6 +166,12 @@ pub struct Plan {
     pub transport: Transport,
     pub nodes: usize,
     pub k: usize,
+    /// Nodes that make the calls: a record is always stored by the same one, and found by another.
+    pub callers: usize,
+    /// The share of the nodes that is replaced in a minute, while the load runs.
+    pub churn: f64,
+    /// The share of the nodes that is killed after the run, before a second audit.
+    pub kill: f64,
     /// No new operation after this; `None`: `ops` alone ends the run.
     pub duration: Option<Duration>,
     pub ops: Option<u64>,
@@ -182,6 +191,8 @@ pub struct Plan {
     pub drain: Duration,
     /// How long one operation may take.
     pub timeout: Duration,
+    /// Acknowledged records that the audit checks, when there are as many.
+    pub audit: usize,
     /// Acknowledged records that the audit is told of although nobody stored them.
     pub plant_loss: usize,
 }
@@ -202,13 +213,20 @@ impl Plan {
         if self.is_open() { "response" } else { "service" }
     }
 
+    /// Whether nodes go silent in the run or after it.
+    pub fn has_faults(&self) -> bool {
+        self.churn > 0.0 || self.kill > 0.0
+    }
+
     /// The limits that a node needs for all records of the run, unless the default ones are enough.
     ///
-    /// Every identity of the fresh arm has a record of its own under a key; all arms leave a quarter free,
-    /// because a node shares its limits out among shards that are not equally full.
+    /// Every identity of the fresh arm has a record of its own under a key, and so may every caller that
+    /// stores batches; all arms leave a quarter free, because a node shares its limits out among shards that
+    /// are not equally full.
     pub fn limits(&self) -> Option<Limits> {
         let publishers = match self.transport {
             Transport::Fresh => self.concurrency.min(IN_FLIGHT_MAX),
+            Transport::Pooled if self.workload == Workload::StoreMany => self.callers,
             Transport::Pooled | Transport::Legacy => 1,
         };
         let need = self.keys.saturating_mul(publishers).saturating_mul(5) / 4;
@@ -226,12 +244,21 @@ impl Plan {
         ensure!(self.keys >= 1, "--keys must be at least 1");
         ensure!(self.batch >= 1, "--batch must be at least 1");
         ensure!(self.size <= 65_536, "--size is at most 65536 bytes");
+        ensure!((1..=self.nodes).contains(&self.callers), "--callers is at least 1 and at most --nodes");
+        ensure!((0.0..=CHURN_MAX).contains(&self.churn), "--churn is a share of the nodes a minute, 0 to 10");
+        ensure!((0.0..1.0).contains(&self.kill), "--kill is a share of the nodes, below 1");
+        if self.churn > 0.0 {
+            ensure!(self.callers < self.nodes, "--churn replaces all but the callers: use fewer --callers");
+        }
         ensure!(self.duration.is_some() || self.ops.is_some(), "give --duration or --ops");
         if let Some(rate) = self.rate {
             ensure!(rate > 0.0 && rate.is_finite(), "--rate must be positive");
         }
         if self.transport != Transport::Pooled && self.workload != Workload::Store {
             bail!("--transport {} knows only the workload store", self.transport.name());
+        }
+        if !self.is_pooled() && (self.callers > 1 || self.has_faults()) {
+            bail!("--callers, --churn and --kill need the pooled transport");
         }
         if self.transport == Transport::Legacy && self.concurrency != 1 {
             bail!("--transport legacy stores one record at a time: use --concurrency 1");
@@ -243,6 +270,7 @@ impl Plan {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::audit::SAMPLE;
 
     /// A small closed-loop plan.
     pub fn plan() -> Plan {
@@ -252,6 +280,9 @@ pub mod tests {
             transport: Transport::Pooled,
             nodes: 5,
             k: 4,
+            callers: 1,
+            churn: 0.0,
+            kill: 0.0,
             duration: None,
             ops: Some(2000),
             concurrency: 8,
@@ -265,6 +296,7 @@ pub mod tests {
             ack: Acks::Quorum,
             drain: Duration::from_secs(2),
             timeout: Duration::from_secs(5),
+            audit: SAMPLE,
             plant_loss: 0,
         }
     }
@@ -297,12 +329,17 @@ pub mod tests {
     #[test]
     fn contradictions_are_refused() {
         assert!(plan().check().is_ok());
-        let bad: [fn(&mut Plan); 5] = [
+        let bad: [fn(&mut Plan); 10] = [
             |plan| plan.nodes = 1,
             |plan| plan.ops = None,
             |plan| plan.rate = Some(0.0),
             |plan| plan.transport = Transport::Legacy,
             |plan| (plan.transport, plan.workload) = (Transport::Fresh, Workload::Find),
+            |plan| plan.callers = 6,
+            |plan| plan.churn = -0.1,
+            |plan| (plan.churn, plan.callers) = (0.1, 5),
+            |plan| plan.kill = 1.0,
+            |plan| (plan.transport, plan.kill) = (Transport::Fresh, 0.1),
         ];
         for (case, spoil) in bad.into_iter().enumerate() {
             let mut plan = plan();

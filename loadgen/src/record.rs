@@ -161,6 +161,8 @@ pub struct Tally {
     pub succeeded: u64,
     /// Records carried by successful operations.
     pub records: u64,
+    /// Replicas that had acknowledged when a store returned.
+    pub acks: Acks,
     pub handshakes: u64,
     pub bytes_out: u64,
     pub bytes_in: u64,
@@ -173,9 +175,32 @@ pub struct Tally {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moved {
     pub records: u64,
+    pub acks: Acks,
     pub handshakes: u64,
     pub bytes_out: u64,
     pub bytes_in: u64,
+}
+
+/// Acknowledgements of the records of some stores.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Acks {
+    pub sum: u64,
+    /// Of the record that had the fewest.
+    pub least: Option<u64>,
+}
+
+impl Acks {
+    /// Of records with so many each.
+    pub fn of(acks: impl IntoIterator<Item = u64>) -> Self {
+        let mut all = Self::default();
+        acks.into_iter().for_each(|acks| all.merge(Self { sum: acks, least: Some(acks) }));
+        all
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.sum += other.sum;
+        self.least = self.least.into_iter().chain(other.least).min();
+    }
 }
 
 impl<'a> Recorder<'a> {
@@ -201,6 +226,7 @@ impl<'a> Recorder<'a> {
         tally.started += 1;
         tally.succeeded += 1;
         tally.records += moved.records;
+        tally.acks.merge(moved.acks);
         tally.handshakes += moved.handshakes;
         tally.bytes_out += moved.bytes_out;
         tally.bytes_in += moved.bytes_in;
@@ -251,6 +277,7 @@ impl Tally {
         self.started += other.started;
         self.succeeded += other.succeeded;
         self.records += other.records;
+        self.acks.merge(other.acks);
         self.handshakes += other.handshakes;
         self.bytes_out += other.bytes_out;
         self.bytes_in += other.bytes_in;

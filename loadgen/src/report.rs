@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use crate::audit::Findings;
+use crate::audit::{Audited, Findings};
 use crate::drive::Phase;
 use crate::hist::{self, Hist};
 use crate::host::Host;
@@ -17,9 +17,12 @@ use crate::record::Series;
 use crate::stats::Throughput;
 use crate::validity::Validity;
 
+mod dht;
 mod intervals;
 #[cfg(test)]
 pub mod tests;
+
+pub use dht::{AfterKill, DhtRow};
 
 /// The version of the format; readers refuse one that they do not know.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -41,10 +44,14 @@ pub struct Report {
     pub error_samples: Vec<ErrorSample>,
     pub intervals: Vec<IntervalRow>,
     pub transport: TransportRow,
+    /// `null` where the baseline did the work.
+    pub dht: Option<DhtRow>,
     pub resources: Resources,
     /// Declared objectives and whether they held; there are none yet.
     pub slo: Vec<serde_json::Value>,
     pub audit: Option<Findings>,
+    /// The same after nodes were killed; `null`: none were.
+    pub after_kill: Option<AfterKill>,
     pub validity: Validity,
 }
 
@@ -88,6 +95,9 @@ pub struct Config {
     pub transport: &'static str,
     pub nodes: usize,
     pub k: usize,
+    pub callers: usize,
+    pub churn: f64,
+    pub kill: f64,
     pub ack: &'static str,
     pub batch: usize,
     pub size: Size,
@@ -230,11 +240,12 @@ impl Report {
     pub fn new(
         plan: &Plan,
         phase: &Phase,
-        audit: Option<Findings>,
+        audited: Option<Audited>,
         host: &Host,
         started_at: SystemTime,
     ) -> Self {
         let tally = &phase.tally;
+        let (audit, after) = audited.map(|audited| (audited.findings, audited.after)).unzip();
         let throughput = Throughput::of(plan, phase);
         let usage = Usage { cpu_s: phase.cpu.as_secs_f64(), rss_peak_bytes: phase.rss_peak };
         let per_op = |value: f64| value / tally.succeeded.max(1) as f64;
@@ -274,6 +285,7 @@ impl Report {
                 mtu: None,
                 udp_rcvbuf_errors: phase.udp_rcvbuf_errors,
             },
+            dht: phase.traffic.map(|counted| DhtRow::new(plan, phase, &counted)),
             resources: Resources {
                 own: usage,
                 target: TargetUsage { shared_with_self: true, usage },
@@ -281,7 +293,8 @@ impl Report {
             },
             slo: Vec::new(),
             audit,
-            validity: Validity::of(phase, &throughput, host),
+            after_kill: after.flatten().map(|(killed, audit)| AfterKill { killed, audit }),
+            validity: Validity::of(plan, phase, &throughput, host),
             throughput,
         }
     }
@@ -301,9 +314,10 @@ impl Report {
         self.totals.errors.values().sum()
     }
 
-    /// Acknowledged records that a replica does not hold.
+    /// Answers that do not bear out a receipt, of all audits.
     pub fn missing(&self) -> u64 {
-        self.audit.as_ref().map_or(0, |audit| audit.missing)
+        let after = self.after_kill.as_ref().map(|after| &after.audit);
+        self.audit.iter().chain(after).map(|audit| audit.missing).sum()
     }
 }
 
@@ -333,6 +347,9 @@ impl Config {
             transport: plan.transport.name(),
             nodes: plan.nodes,
             k: plan.k,
+            callers: plan.callers,
+            churn: plan.churn,
+            kill: plan.kill,
             ack: plan.ack.name(),
             batch: plan.batch,
             size: Size { fixed: plan.size },

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, anyhow};
 
-use crate::audit::{self, Claim, Findings};
+use crate::audit::{self, Audited, Claim};
 use crate::drive::{Part, drive};
 use crate::host::Host;
 use crate::plan::{Plan, Workload};
@@ -28,39 +28,42 @@ pub struct Done {
 /// Runs `plan` on a mesh of its own. Says on stderr when the mesh is there: from then on a signal yields
 /// partial results.
 pub async fn run(plan: &Plan, host: &Host, stop: &mut Stop) -> Result<Done> {
-    let mesh = Mesh::start(plan.nodes, plan.k, plan.seed, plan.limits()).await?;
+    let mut mesh = Mesh::start(plan).await?;
     eprintln!("loadgen: {} on a mesh of {} nodes, seed {}", plan.workload.name(), plan.nodes, plan.seed);
-    let done = measure(&mesh.target(plan)?, plan, host, "measure", stop).await;
+    let done = measure(&mut mesh, plan, host, "measure", stop).await;
     mesh.shutdown().await;
     done
 }
 
 /// Runs `plan` on a mesh that is there.
 pub async fn measure(
-    target: &Target,
+    mesh: &mut Mesh,
     plan: &Plan,
     host: &Host,
     title: &'static str,
     stop: &mut Stop,
 ) -> Result<Done> {
-    let data = Arc::new(Data::new(plan, |key| !plan.workload.reads() || target.is_remote(key)));
+    let target = mesh.target(plan)?;
+    let data = Arc::new(Data::new(plan, |key| !plan.workload.reads() || target.has_reader(key)));
     if plan.workload.reads() {
-        preload(target, &data).await?;
+        preload(&target, &data).await?;
     }
     if !plan.warmup.is_zero() && stop.signal().is_none() {
         let part = Part { first: WARMUP_FIRST, duration: Some(plan.warmup), ops: None, title: "warm-up" };
-        drive(target, &data, plan, part, stop).await?;
+        drive(&target, &data, plan, part, stop).await?;
     }
     let started_at = SystemTime::now();
     let part = Part { first: 0, duration: plan.duration, ops: plan.ops, title };
-    let mut phase = drive(target, &data, plan, part, stop).await?;
+    let (phase, churned) = mesh.churn_while(plan, drive(&target, &data, plan, part, stop)).await;
+    let mut phase = phase?;
+    phase.churned = churned;
     let sample = std::mem::take(&mut phase.tally.sample);
-    let findings = match plan.workload {
-        Workload::Store | Workload::StoreMany => Some(check(target, &data, plan, sample).await),
+    let audited = match plan.workload {
+        Workload::Store | Workload::StoreMany => Some(check(mesh, &target, &data, plan, sample).await),
         Workload::Find | Workload::FindMany | Workload::Connect => None,
     };
-    let mut report = Report::new(plan, &phase, findings, host, started_at);
-    if plan.workload.reads() && data.keys().iter().any(|key| !target.is_remote(key)) {
+    let mut report = Report::new(plan, &phase, audited, host, started_at);
+    if plan.workload.reads() && data.keys().iter().any(|key| !target.has_reader(key)) {
         report
             .validity
             .notes
@@ -69,19 +72,36 @@ pub async fn measure(
     Ok(Done { report, signal: phase.signal })
 }
 
-async fn check(target: &Target, data: &Arc<Data>, plan: &Plan, sample: audit::Sample) -> Findings {
+/// Audits what was acknowledged; again after some nodes have gone silent, if the plan says so.
+async fn check(
+    mesh: &mut Mesh,
+    target: &Target,
+    data: &Arc<Data>,
+    plan: &Plan,
+    sample: audit::Sample,
+) -> Audited {
     let acknowledged = sample.seen();
     let mut claims = sample.into_claims();
-    claims.extend((0..plan.plant_loss).map(|number| Claim::planted(number, target.a_peer())));
-    audit::audit(target, data, acknowledged, claims).await
+    claims.extend((0..plan.plant_loss).map(|number| Claim::planted(number, target.planted())));
+    let claims = Arc::new(claims);
+    let findings = audit::audit(target, data, acknowledged, &claims).await;
+    let killed = mesh.kill(plan);
+    let after = if killed == 0 {
+        None
+    } else {
+        Some((killed, audit::audit(target, data, acknowledged, &claims).await))
+    };
+    Audited { findings, after }
 }
 
 /// Stores a value under every key, so that a reader finds one.
 async fn preload(target: &Target, data: &Data) -> Result<()> {
-    for (chunk, keys) in data.keys().chunks(PRELOAD_BATCH).enumerate() {
-        let first = (chunk * PRELOAD_BATCH) as u64;
-        let items = (first..).zip(keys).map(|(n, key)| (*key, data.value(n))).collect();
-        let stored = target.store_many(items).await;
+    let mut by_writer = std::collections::BTreeMap::<usize, Vec<_>>::new();
+    for (n, key) in (0..).zip(data.keys()) {
+        by_writer.entry(target.writer_of(key)).or_default().push((*key, data.value(n)));
+    }
+    for chunk in by_writer.values().flat_map(|items| items.chunks(PRELOAD_BATCH)) {
+        let stored = target.store_many(chunk.to_vec()).await;
         stored.map_err(|failure| anyhow!("the records to read could not be stored: {}", failure.message))?;
     }
     Ok(())

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::audit::Findings;
 use crate::demo::Demo;
-use crate::report::{Latency, Report};
+use crate::report::{DhtRow, Latency, Report};
 
 /// Nanoseconds with three digits and a unit.
 pub fn nanos(ns: u64) -> String {
@@ -86,10 +87,10 @@ pub fn demo(demo: &Demo) -> String {
     if let Some(line) = ratios(demo) {
         let _ = writeln!(out, "\n  {line}");
     }
-    let _ =
-        writeln!(out, "\n  audit: {}", findings(demo.audit.sampled, demo.audit.asked, demo.audit.missing));
+    let total = &demo.audit;
+    let _ = writeln!(out, "\n  audit: {}", findings(total.sampled, total.asked, total.reads, total.missing));
     for arm in &demo.arms {
-        losses(&mut out, &arm.report);
+        losses(&mut out, arm.report.audit.as_ref());
     }
     for arm in &demo.arms {
         for complaint in arm.report.validity.complaints() {
@@ -174,14 +175,49 @@ fn ratios(demo: &Demo) -> Option<String> {
     ))
 }
 
-fn findings(sampled: u64, asked: u64, missing: u64) -> String {
+fn findings(sampled: u64, asked: u64, reads: u64, missing: u64) -> String {
     let verdict = if missing == 0 { "all there" } else { "MISSING" };
-    format!("{verdict}: {sampled} acknowledged records, {asked} replicas asked, {missing} missing")
+    format!(
+        "{verdict}: {sampled} acknowledged records, {asked} replicas asked, {reads} searches, {missing} missing"
+    )
 }
 
-fn losses(out: &mut String, report: &Report) {
-    for loss in report.audit.iter().flat_map(|audit| &audit.losses) {
-        let _ = writeln!(out, "    {} seq {} at {}: {}", loss.key, loss.seq, loss.replica, loss.reason);
+/// One audit of a run, with what it says of nodes that were killed.
+fn audit(out: &mut String, title: &str, audit: &Findings) {
+    let line = findings(audit.sampled, audit.asked, audit.reads, audit.missing);
+    let _ = writeln!(out, "  {title:<12}{line}");
+    if audit.gone > 0 {
+        let _ = writeln!(
+            out,
+            "  {:<12}{} acknowledging replicas were killed; of {} records all were, {} of which are lost",
+            "", audit.gone, audit.orphans, audit.orphans_lost
+        );
+    }
+    losses(out, Some(audit));
+}
+
+fn losses(out: &mut String, audit: Option<&Findings>) {
+    for loss in audit.iter().flat_map(|audit| &audit.losses) {
+        let _ = writeln!(
+            out,
+            "    {} seq {} at {} {}: {}",
+            loss.key, loss.seq, loss.role, loss.node, loss.reason
+        );
+    }
+}
+
+fn dht(out: &mut String, row: &DhtRow) {
+    let per_op = digits(row.lookups_per_op);
+    let _ = write!(out, "  {:<12}{} lookups, {per_op} an operation", "dht", grouped(row.lookups));
+    if let (Some(queries), Some(hops)) = (row.queries_per_lookup, row.hops_mean) {
+        let _ = write!(out, ": {queries:.2} queries and {hops:.2} hops each");
+    }
+    if let (Some(mean), Some(least)) = (row.acked_mean, row.acked_least) {
+        let _ = write!(out, "; {mean:.2} replicas acknowledged, at least {least}");
+    }
+    out.push('\n');
+    if let Some(churn) = row.churn {
+        let _ = writeln!(out, "  {:<12}{} of {} nodes due were replaced", "churn", churn.replaced, churn.due);
     }
 }
 
@@ -235,9 +271,15 @@ pub fn run(report: &Report) -> String {
         digits(report.resources.cpu_us_per_op),
         report.transport.udp_rcvbuf_errors,
     );
-    if let Some(audit) = &report.audit {
-        let _ = writeln!(out, "  {:<12}{}", "audit", findings(audit.sampled, audit.asked, audit.missing));
-        losses(&mut out, report);
+    if let Some(row) = &report.dht {
+        dht(&mut out, row);
+    }
+    if let Some(findings) = &report.audit {
+        audit(&mut out, "audit", findings);
+    }
+    if let Some(after) = &report.after_kill {
+        let _ = writeln!(out, "  {:<12}{} of {} nodes went silent", "kill", after.killed, config.nodes);
+        audit(&mut out, "audit", &after.audit);
     }
     let _ = writeln!(out, "  {:<12}{}  ({})", "measurement", verdict(report.validity.ok), notes(report));
     for complaint in report.validity.complaints() {

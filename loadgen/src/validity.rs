@@ -5,6 +5,7 @@ use serde::Serialize;
 use crate::drive::Phase;
 use crate::hist;
 use crate::host::Host;
+use crate::plan::Plan;
 use crate::stats::Throughput;
 
 /// The least achieved share of a target rate.
@@ -20,6 +21,13 @@ const STEADY: f64 = 0.1;
 const STEADY_OPS: u64 = 20;
 /// Intervals below which their spread says nothing.
 const STEADY_INTERVALS: usize = 4;
+
+/// The largest number of replacements behind the pace of the churn, as a share of those that were due...
+const CHURN_LAG: f64 = 0.1;
+/// ... or this: the last one may be under way.
+const CHURN_OPEN: f64 = 1.0;
+/// The largest share of operations that may fail while nodes come and go.
+const CHURN_ERRORS: f64 = 0.01;
 
 /// The receive buffer with which bursts of handshakes survive.
 const RMEM: u64 = 1 << 20;
@@ -57,7 +65,7 @@ impl Check {
 
 impl Validity {
     /// Judges a phase that ran in the same process as its target.
-    pub fn of(phase: &Phase, throughput: &Throughput, host: &Host) -> Self {
+    pub fn of(plan: &Plan, phase: &Phase, throughput: &Throughput, host: &Host) -> Self {
         let mut checks = vec![
             Check::at_most("udp_rcvbuf_errors", phase.udp_rcvbuf_errors as f64, 0.0),
             Check::at_most("dropped", phase.dropped as f64, 0.0),
@@ -78,11 +86,19 @@ impl Validity {
         {
             checks.push(Check::at_most("throughput_error_share", error / throughput.ops_per_s, STEADY));
         }
+        if plan.churn > 0.0 {
+            checks.extend(churn(phase));
+        }
         if cfg!(debug_assertions) {
             checks.push(Check::at_least("release_build", 0.0, 1.0));
         }
         let mut notes =
             vec![format!("nodes and loadgen share {} cores: compare arms, not absolutes", host.cores)];
+        if plan.churn > 0.0 {
+            notes.push(
+                "the callers are not replaced, and other nodes may read what they hold themselves".to_owned(),
+            );
+        }
         if host.rmem_max < RMEM {
             notes.push(format!(
                 "the kernel grants sockets {} KiB: raise net.core.rmem_max",
@@ -105,6 +121,16 @@ impl Validity {
     }
 }
 
+/// Churn that the run could not keep up is another churn; callers are to notice little of it.
+fn churn(phase: &Phase) -> [Check; 2] {
+    let (due, replaced) = (phase.churned.due as f64, phase.churned.replaced as f64);
+    let failed = phase.tally.started.saturating_sub(phase.tally.succeeded) as f64;
+    [
+        Check::at_most("churn_behind", due - replaced, (due * CHURN_LAG).max(CHURN_OPEN)),
+        Check::at_most("churn_error_share", failed / phase.tally.started.max(1) as f64, CHURN_ERRORS),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -112,6 +138,7 @@ mod tests {
     use super::*;
     use crate::plan::tests::plan;
     use crate::record::{Interval, Tally};
+    use crate::target::Churned;
 
     fn phase() -> Phase {
         let mut tally = Tally::default();
@@ -132,6 +159,7 @@ mod tests {
             rss_peak: 0,
             handshakes: 0,
             traffic: None,
+            churned: Churned::default(),
             udp_rcvbuf_errors: 0,
             signal: None,
         }
@@ -139,11 +167,15 @@ mod tests {
 
     /// The failed checks, apart from the build's.
     fn failed(spoil: impl FnOnce(&mut Phase)) -> Vec<&'static str> {
+        failed_with(0.0, spoil)
+    }
+
+    fn failed_with(churn: f64, spoil: impl FnOnce(&mut Phase)) -> Vec<&'static str> {
         let mut plan = plan();
-        plan.rate = Some(100.0);
+        (plan.rate, plan.churn) = (Some(100.0), churn);
         let mut phase = phase();
         spoil(&mut phase);
-        let validity = Validity::of(&phase, &Throughput::of(&plan, &phase), &Host::read());
+        let validity = Validity::of(&plan, &phase, &Throughput::of(&plan, &phase), &Host::read());
         assert_eq!(validity.ok, validity.complaints().is_empty());
         let failed = validity.checks.iter().filter(|check| !check.pass).map(|check| check.name);
         failed.filter(|name| *name != "release_build").collect()
@@ -165,5 +197,15 @@ mod tests {
             }
         };
         assert_eq!(failed(unsteady), ["throughput_error_share"]);
+    }
+
+    #[test]
+    fn churn_that_was_not_kept_up_is_named() {
+        let churned = |due, replaced| move |phase: &mut Phase| phase.churned = Churned { due, replaced };
+        assert_eq!(failed_with(0.1, churned(3, 2)), Vec::<&str>::new());
+        assert_eq!(failed_with(0.1, churned(20, 17)), ["churn_behind"]);
+        assert_eq!(failed(churned(20, 17)), Vec::<&str>::new(), "without churn nothing is due");
+        let failing = |phase: &mut Phase| (phase.tally.started, phase.tally.succeeded) = (1020, 1000);
+        assert_eq!(failed_with(0.1, failing), ["churn_error_share"]);
     }
 }

@@ -11,7 +11,7 @@ use crate::board::{Board, Slot};
 use crate::errors::{Failure, Kind};
 use crate::pacer::Due;
 use crate::plan::Workload;
-use crate::record::{Edges, Moved, Recorder, Tally, Timeline};
+use crate::record::{Acks, Edges, Moved, Recorder, Tally, Timeline};
 use crate::target::{Proof, Target};
 use crate::workload::Data;
 
@@ -22,6 +22,8 @@ pub struct Shared {
     pub workload: Workload,
     pub batch: u64,
     pub seed: u64,
+    /// Records that the audit will check.
+    pub audit: usize,
     pub timeline: Timeline,
     pub board: Arc<Board>,
 }
@@ -68,7 +70,7 @@ pub type Cut = oneshot::Receiver<Kind>;
 /// Works until the feed ends or the cut comes. Returns the notes, and how many operations were handed
 /// over and never begun.
 pub async fn run(shared: Arc<Shared>, place: usize, mut feed: Feed, mut cut: Cut) -> (Tally, u64) {
-    let mut recorder = Recorder::new(&shared.timeline, Sample::new(shared.seed));
+    let mut recorder = Recorder::new(&shared.timeline, Sample::new(shared.seed, shared.audit));
     let mut open = None;
     let slot = &shared.board.slots[place];
     let kind = {
@@ -120,25 +122,30 @@ async fn perform(shared: &Shared, i: u64, sample: &mut Sample) -> Result<Moved, 
             let value = data.value(i);
             let bytes_out = value.len() as u64;
             let proof = shared.target.store(data.key(i), value).await?;
-            let handshakes = proof.handshakes();
+            let (acks, handshakes) = (Acks::of([proof.acks()]), proof.handshakes());
             sample.offer(i, proof);
-            Ok(Moved { records: 1, handshakes, bytes_out, bytes_in: 0 })
+            Ok(Moved { records: 1, acks, handshakes, bytes_out, bytes_in: 0 })
         }
         Workload::StoreMany => {
             let batch: Vec<_> = items.clone().map(|n| (data.key(n), data.value(n))).collect();
             let bytes_out = batch.iter().map(|(_, value)| value.len() as u64).sum();
             let proofs = shared.target.store_many(batch).await?;
             let records = proofs.len() as u64;
-            let handshakes = proofs.iter().map(Proof::handshakes).sum();
+            let (acks, handshakes) =
+                (Acks::of(proofs.iter().map(Proof::acks)), proofs.iter().map(Proof::handshakes).sum());
             items.zip(proofs).for_each(|(n, proof)| sample.offer(n, proof));
-            Ok(Moved { records, handshakes, bytes_out, bytes_in: 0 })
+            Ok(Moved { records, acks, handshakes, bytes_out, bytes_in: 0 })
         }
         Workload::Find => {
-            let value = shared.target.find(data.key(i)).await?;
+            let reader = shared.target.reader(i);
+            let key = data.key_for(i, |key| shared.target.is_remote(reader, key));
+            let value = shared.target.find(reader, key).await?;
             read(data, &[value])
         }
         Workload::FindMany => {
-            let values = shared.target.find_many(items.map(|n| data.key(n)).collect()).await?;
+            let reader = shared.target.reader(i);
+            let keys = items.map(|n| data.key_for(n, |key| shared.target.is_remote(reader, key)));
+            let values = shared.target.find_many(reader, keys.collect()).await?;
             read(data, &values)
         }
         Workload::Connect => {

@@ -55,6 +55,14 @@ impl Data {
         self.keys[self.key_index(n)]
     }
 
+    /// The key of item `n`, or the next one after it that `admit` accepts: what one caller must not use, another
+    /// may. When it accepts none of the next 64, the key is taken as it comes.
+    pub fn key_for(&self, n: u64, admit: impl Fn(&Key) -> bool) -> Key {
+        let first = self.key_index(n);
+        let mut near = (first..first + 64).map(|index| self.keys[index % self.keys.len()]);
+        near.find(|key| admit(key)).unwrap_or(self.keys[first])
+    }
+
     /// The value of item `n`.
     pub fn value(&self, n: u64) -> Bytes {
         let place = mix(self.seed ^ 0x76_616c_7565, n) % self.values.len() as u64;
@@ -197,6 +205,14 @@ mod tests {
         forged[20] ^= 1;
         assert!(!data.wrote(&forged));
         assert!(!data.wrote(b"x"));
+    }
+
+    #[test]
+    fn a_caller_that_must_not_use_a_key_takes_the_next() {
+        let data = data(KeyDist::Seq);
+        assert_eq!(data.key_for(7, |_| true), data.key(7));
+        assert_eq!(data.key_for(99, |key| *key != data.key(99)), data.key(100));
+        assert_eq!(data.key_for(7, |_| false), data.key(7));
     }
 
     #[test]

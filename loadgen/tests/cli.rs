@@ -68,7 +68,37 @@ fn a_lost_record_is_reported_and_fails() {
     let output = output("run store --ops 100 --warmup 0s --plant-loss 2 --format json");
     assert_eq!(output.status.code(), Some(1));
     let audit = &json(&output)["audit"];
-    assert_eq!((&audit["missing"], &audit["losses"][0]["reason"]), (&2.into(), &"absent".into()));
+    assert_eq!((&audit["missing"], &audit["losses"][0]["reason"]), (&4.into(), &"absent".into()), "{audit}");
+}
+
+#[test]
+fn what_was_acknowledged_survives_the_silence_of_some() {
+    let args =
+        "run store --nodes 10 --k 4 --ops 300 --keys 300 --key-dist seq --ack all --audit 300 --kill 0.2";
+    let output = output(&format!("{args} --warmup 0s --format json"));
+    let report = json(&output);
+    let audits = (&report["audit"], &report["after_kill"]);
+    assert_eq!(output.status.code(), Some(0), "{audits:?}");
+    assert_eq!((&report["totals"]["ok"], &report["config"]["callers"]), (&300.into(), &10.into()));
+    assert_eq!(report["dht"]["acked_least"], 4, "{}", report["dht"]);
+    let (before, after) = (&report["audit"], &report["after_kill"]["audit"]);
+    assert_eq!((&before["asked"], &before["reads"], &before["gone"]), (&1200.into(), &300.into(), &0.into()));
+    assert_eq!((&report["after_kill"]["killed"], &after["reads"]), (&2.into(), &300.into()));
+    let (asked, gone) =
+        (after["asked"].as_u64().expect("a number"), after["gone"].as_u64().expect("a number"));
+    assert!(asked + gone == 1200 && gone > 0 && asked > 0, "{after}");
+    assert_eq!((&after["missing"], &after["orphans"]), (&0.into(), &0.into()), "{after}");
+}
+
+#[test]
+fn churn_replaces_nodes_while_the_load_runs() {
+    let args = "run find --nodes 10 --k 4 --keys 200 --churn 3 --duration 3s --warmup 0s --format json";
+    let output = output(args);
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", report["totals"]);
+    let churn = &report["dht"]["churn"];
+    assert!(churn["due"].as_u64() >= Some(1) && churn["replaced"].as_u64() >= Some(1), "{churn}");
+    assert!(report["totals"]["ok"].as_u64() > Some(0), "{}", report["totals"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::target::fake::Fake;
 async fn stored() -> (Arc<Fake>, Target, Arc<Data>, Vec<Claim>) {
     let (fake, target) = Fake::default().target();
     let data = Arc::new(Data::new(&plan(), |_| true));
-    let mut sample = Sample::new(42);
+    let mut sample = Sample::new(42, SAMPLE);
     for i in 0..1200 {
         let proof = target.store(data.key(i), data.value(i)).await.expect("no faults");
         sample.offer(i, proof);
@@ -24,7 +24,7 @@ fn newest(claims: &[Claim], skip: usize) -> Claim {
 }
 
 async fn reasons(target: &Target, data: &Arc<Data>, claims: Vec<Claim>) -> (u64, Vec<&'static str>) {
-    let findings = audit(target, data, claims.len() as u64, claims).await;
+    let findings = audit(target, data, claims.len() as u64, &Arc::new(claims)).await;
     (findings.missing, findings.losses.iter().map(|loss| loss.reason).collect())
 }
 
@@ -32,8 +32,9 @@ async fn reasons(target: &Target, data: &Arc<Data>, claims: Vec<Claim>) -> (u64,
 async fn kept_promises_are_clean() {
     let (_, target, data, claims) = stored().await;
     assert_eq!(claims.len(), 1200);
-    let findings = audit(&target, &data, 1200, claims).await;
-    assert_eq!((findings.sampled, findings.asked, findings.missing), (1200, 3600, 0));
+    let findings = audit(&target, &data, 1200, &Arc::new(claims)).await;
+    assert_eq!((findings.sampled, findings.asked, findings.reads, findings.missing), (1200, 3600, 1200, 0));
+    assert_eq!((findings.gone, findings.orphans), (0, 0));
     assert!(findings.losses.is_empty());
 }
 
@@ -64,20 +65,48 @@ async fn each_kind_of_loss_is_found() {
 }
 
 #[tokio::test]
+async fn what_a_reader_does_not_find_is_a_loss() {
+    let (fake, target, data, claims) = stored().await;
+    let victim = newest(&claims, 0);
+    // The receipt names only the replicas that still hold it; a reader happens on the first.
+    let claim = Claim { replicas: victim.replicas[1..].to_vec(), ..victim.clone() };
+    fake.spoil(0, victim.key, None);
+    assert_eq!(reasons(&target, &data, vec![claim.clone()]).await, (1, vec!["absent"]));
+    fake.spoil(0, victim.key, Some(Held { seq: victim.seq - 1, value: data.value(victim.item) }));
+    let findings = audit(&target, &data, 1, &Arc::new(vec![claim])).await;
+    assert_eq!((findings.losses[0].role, findings.losses[0].reason), ("reader", "older"));
+}
+
+#[tokio::test]
+async fn records_whose_replicas_all_died_are_told_apart() {
+    let (fake, target, data, claims) = stored().await;
+    let claim = newest(&claims, 0);
+    fake.kill(0);
+    let one = audit(&target, &data, 1, &Arc::new(vec![claim.clone()])).await;
+    assert_eq!((one.asked, one.gone, one.missing, one.orphans), (2, 1, 0, 0));
+    let copied = Claim { replicas: claim.replicas[..1].to_vec(), ..claim.clone() };
+    let found = audit(&target, &data, 1, &Arc::new(vec![copied])).await;
+    assert_eq!((found.orphans, found.orphans_lost, found.missing), (1, 0, 0), "others hold a copy");
+    (1..3).for_each(|replica| fake.kill(replica));
+    let all = audit(&target, &data, 1, &Arc::new(vec![claim])).await;
+    assert_eq!((all.asked, all.gone, all.orphans, all.orphans_lost, all.missing), (0, 3, 1, 1, 0));
+}
+
+#[tokio::test]
 async fn a_planted_claim_is_reported() {
     let (_, target, data, mut claims) = stored().await;
-    claims.push(Claim::planted(0, target.a_peer()));
-    assert_eq!(reasons(&target, &data, claims).await, (1, vec!["absent"]));
+    claims.push(Claim::planted(0, target.planted()));
+    assert_eq!(reasons(&target, &data, claims).await, (2, vec!["absent"; 2]), "its replica and its reader");
 }
 
 #[test]
 fn the_sample_is_the_same_however_it_was_split() {
     let proof = || Proof::Fake(Key::of_name("x"), 1, Vec::new());
-    let mut whole = Sample::new(7);
+    let mut whole = Sample::new(7, SAMPLE);
     (0..10_000).for_each(|i| whole.offer(i, proof()));
     let mut merged = Sample::default();
     for worker in 0..8 {
-        let mut part = Sample::new(7);
+        let mut part = Sample::new(7, SAMPLE);
         (worker..10_000).step_by(8).for_each(|i| part.offer(i, proof()));
         merged.merge(part);
     }

@@ -37,11 +37,19 @@ fn defaults_depend_on_the_workload() {
 
     let find = plan("loadgen run find --ops 100k --rate 2.5k").expect("valid");
     assert_eq!((find.nodes, find.concurrency, find.key_dist), (8, 256, KeyDist::Zipf(0.99)));
+    assert_eq!((store.callers, store.churn, store.kill, store.audit), (1, 0.0, 0.0, SAMPLE));
+    assert_eq!(find.callers, 8, "a node of many holds a part of the records only");
     assert_eq!((find.duration, find.ops, find.rate), (None, Some(100_000), Some(2500.0)));
 
     let many = plan("loadgen run store-many --batch 16").expect("valid");
     assert_eq!((many.batch, many.key_dist), (16, KeyDist::Seq));
     assert_eq!(plan("loadgen run store --transport legacy").expect("valid").concurrency, 1);
+    let connect = plan("loadgen run connect --nodes 64").expect("valid");
+    assert_eq!((connect.nodes, connect.callers), (64, 1));
+
+    let churn = plan("loadgen run find --nodes 64 --k 8 --churn 0.1").expect("valid");
+    assert_eq!((churn.callers, churn.churn), (8, 0.1));
+    assert_eq!(plan("loadgen run find --nodes 12 --churn 0.1").expect("valid").callers, 3);
 }
 
 #[test]
@@ -49,11 +57,12 @@ fn every_flag_reaches_the_plan() {
     let plan = plan(
         "loadgen run find-many --nodes 9 --k 3 --duration 1500ms --ops 7 --concurrency 5 --rate 11 --warmup 2s \
          --size 64 --keys 2k --key-dist hotspot:0.1/0.9 --seed 1 --batch 8 --ack all --transport pooled \
-         --drain 1s --timeout 3s",
+         --drain 1s --timeout 3s --callers 4 --churn 0.5 --kill 0.25 --audit 20",
     )
     .expect("valid");
     assert_eq!((plan.nodes, plan.k, plan.concurrency, plan.batch, plan.seed), (9, 3, 5, 8, 1));
     assert_eq!((plan.ops, plan.rate, plan.size, plan.keys), (Some(7), Some(11.0), 64, 2000));
+    assert_eq!((plan.callers, plan.churn, plan.kill, plan.audit), (4, 0.5, 0.25, 20));
     let ms = Duration::from_millis;
     let times = (plan.duration, plan.warmup, plan.drain, plan.timeout);
     assert_eq!(times, (Some(ms(1500)), ms(2000), ms(1000), ms(3000)));
@@ -73,6 +82,10 @@ fn nonsense_is_refused() {
         "loadgen run find --transport fresh",
         "loadgen run store --nodes 1",
         "loadgen run store --ops 0",
+        "loadgen run store --callers 6",
+        "loadgen run store --kill 1",
+        "loadgen run store --churn 0.1 --callers 5",
+        "loadgen run store --transport fresh --churn 0.1",
     ] {
         assert!(plan(line).is_err(), "{line}");
     }

@@ -31,7 +31,7 @@ async fn a_closed_loop_does_each_operation_once() {
     assert_eq!(claims.len(), SAMPLE);
     let late = claims.iter().filter(|claim| claim.item >= 1000).count();
     assert!((SAMPLE / 3..SAMPLE * 2 / 3).contains(&late), "spread over the run: {late}");
-    let findings = audit(&target, &data, 1980, claims).await;
+    let findings = audit(&target, &data, 1980, &Arc::new(claims)).await;
     assert_eq!(findings.missing, 0, "{findings:?}");
     assert_eq!(findings.asked, 3 * SAMPLE as u64);
 }

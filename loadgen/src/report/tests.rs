@@ -23,8 +23,10 @@ pub async fn sample(plan: &Plan) -> Report {
     let part = Part { first: 0, duration: plan.duration, ops: plan.ops, title: "test" };
     let mut phase = drive(&target, &data, plan, part, &mut stop).await.expect("a phase");
     let sample = std::mem::take(&mut phase.tally.sample);
-    let findings = crate::audit::audit(&target, &data, sample.seen(), sample.into_claims()).await;
-    Report::new(plan, &phase, Some(findings), &Host::read(), SystemTime::now())
+    let (seen, claims) = (sample.seen(), Arc::new(sample.into_claims()));
+    let findings = crate::audit::audit(&target, &data, seen, &claims).await;
+    let after = (plan.kill > 0.0).then(|| (1, findings.clone()));
+    Report::new(plan, &phase, Some(Audited { findings, after }), &Host::read(), SystemTime::now())
 }
 
 /// Where `value` breaks `schema`: the part of JSON Schema that ours uses.
@@ -92,7 +94,9 @@ fn check(kind: &str, value: &Value) -> Vec<String> {
 async fn reports_keep_to_the_schema() {
     let mut open = plan();
     (open.rate, open.ops, open.duration) = (Some(2000.0), None, Some(Duration::from_millis(600)));
-    for plan in [plan(), open] {
+    let mut faulty = plan();
+    (faulty.churn, faulty.kill) = (0.1, 0.1);
+    for plan in [plan(), open, faulty] {
         let report = sample(&plan).await;
         let value = serde_json::to_value(&report).expect("JSON");
         assert_eq!(check("report", &value), Vec::<String>::new());

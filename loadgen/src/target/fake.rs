@@ -18,6 +18,8 @@ pub struct Fake {
     /// Each n-th store never ends; 0: none.
     hang_every: u64,
     stores: AtomicU64,
+    /// Bit i: replica i was killed.
+    killed: AtomicU64,
     replicas: [Mutex<BTreeMap<Key, Held>>; 3],
 }
 
@@ -37,6 +39,19 @@ impl Fake {
 
     pub fn id(&self, replica: usize) -> NodeId {
         NodeId::of_spki(&[replica as u8])
+    }
+
+    /// Kills one replica: it answers nobody any more.
+    pub fn kill(&self, replica: usize) {
+        self.killed.fetch_or(1 << replica, Ordering::Relaxed);
+    }
+
+    fn is_killed(&self, replica: usize) -> bool {
+        self.killed.load(Ordering::Relaxed) >> replica & 1 == 1
+    }
+
+    pub fn is_alive(&self, node: &NodeId) -> bool {
+        (0..3).all(|i| self.id(i) != *node || !self.is_killed(i))
     }
 
     /// Makes one replica forget one key, or change what it holds.
@@ -85,7 +100,16 @@ impl Fake {
 
     pub fn held(&self, replica: NodeId, key: Key) -> Result<Option<Held>, Failure> {
         let place = (0..3).find(|i| self.id(*i) == replica);
+        let place = place.filter(|place| !self.is_killed(*place));
         let place = place.ok_or_else(|| Failure::new(Kind::Connect, "no such replica"))?;
         Ok(self.replicas[place].lock().expect("no panic under the lock").get(&key).cloned())
+    }
+    /// What the first replica that is alive holds.
+    pub fn read(&self, pick: u64, key: Key) -> (NodeId, Result<Option<Held>, Failure>) {
+        let reader = NodeId::of_spki(&pick.to_le_bytes());
+        match (0..3).find(|i| !self.is_killed(*i)) {
+            Some(place) => (reader, self.held(self.id(place), key)),
+            None => (reader, Ok(None)),
+        }
     }
 }

@@ -2,18 +2,11 @@
 
 use foveola::{Key, NodeId, Receipt, baseline};
 
-/// Who published a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Publisher {
-    Writer,
-    /// An identity of the baseline.
-    Client(NodeId),
-}
-
 /// A receipt.
 #[derive(Debug)]
 pub enum Proof {
-    Pooled(Receipt),
+    /// Of the pool of this node.
+    Pooled(NodeId, Receipt),
     Baseline(Key, baseline::Receipt),
     #[cfg(test)]
     Fake(Key, u64, Vec<NodeId>),
@@ -22,7 +15,7 @@ pub enum Proof {
 impl Proof {
     pub fn key(&self) -> Key {
         match self {
-            Self::Pooled(receipt) => receipt.key(),
+            Self::Pooled(_, receipt) => receipt.key(),
             Self::Baseline(key, _) => *key,
             #[cfg(test)]
             Self::Fake(key, ..) => *key,
@@ -31,7 +24,7 @@ impl Proof {
 
     pub fn seq(&self) -> u64 {
         match self {
-            Self::Pooled(receipt) => receipt.seq(),
+            Self::Pooled(_, receipt) => receipt.seq(),
             Self::Baseline(_, receipt) => receipt.seq,
             #[cfg(test)]
             Self::Fake(_, seq, _) => *seq,
@@ -39,17 +32,30 @@ impl Proof {
     }
 
     /// Who published the record.
-    pub fn publisher(&self) -> Publisher {
+    pub fn publisher(&self) -> NodeId {
         match self {
-            Self::Baseline(_, receipt) => Publisher::Client(receipt.publisher),
-            _ => Publisher::Writer,
+            Self::Pooled(publisher, _) => *publisher,
+            Self::Baseline(_, receipt) => receipt.publisher,
+            #[cfg(test)]
+            Self::Fake(..) => NodeId::of_spki(b"the writer"),
         }
+    }
+
+    /// How many replicas acknowledged; see [`replicas`](Self::replicas).
+    pub fn acks(&self) -> u64 {
+        let acks = match self {
+            Self::Pooled(_, receipt) => receipt.acks(),
+            Self::Baseline(_, receipt) => receipt.replicas.len(),
+            #[cfg(test)]
+            Self::Fake(_, _, replicas) => replicas.len(),
+        };
+        acks as u64
     }
 
     /// The replicas that acknowledged; of the legacy arm, which does not listen, those it wrote to.
     pub fn replicas(&self) -> Vec<NodeId> {
         match self {
-            Self::Pooled(receipt) => receipt.acked().collect(),
+            Self::Pooled(_, receipt) => receipt.acked().collect(),
             Self::Baseline(_, receipt) => receipt.replicas.clone(),
             #[cfg(test)]
             Self::Fake(_, _, replicas) => replicas.clone(),

@@ -3,7 +3,9 @@
 use super::*;
 use crate::demo::{Arm, Total};
 use crate::plan::tests::plan;
+use crate::report::AfterKill;
 use crate::report::tests::sample;
+use crate::target::Churned;
 
 #[test]
 fn numbers_have_three_digits_and_a_unit() {
@@ -42,7 +44,31 @@ async fn a_summary_says_what_it_is() {
     let mut report = arm("x", 2000).await.report;
     let text = run(&report);
     assert!(text.contains("not comparable with an open loop"), "{text}");
-    assert!(text.contains("1536 acknowledged records, 4608 replicas asked, 0 missing"), "{text}");
+    assert!(
+        text.contains("1536 acknowledged records, 4608 replicas asked, 1536 searches, 0 missing"),
+        "{text}"
+    );
+    assert!(!text.contains("killed") && !text.contains("went silent"), "{text}");
+    report.dht = Some(DhtRow {
+        lookups: 4100,
+        lookups_per_op: 2.05,
+        queries_per_lookup: Some(5.5),
+        hops_mean: Some(2.25),
+        acked_mean: Some(7.96),
+        acked_least: Some(5),
+        churn: Some(Churned { due: 6, replaced: 5 }),
+    });
+    let findings = Findings { gone: 12, orphans: 2, orphans_lost: 1, ..Findings::default() };
+    report.after_kill = Some(AfterKill { killed: 1, audit: findings });
+    let text = run(&report);
+    for line in [
+        "4,100 lookups, 2.05 an operation: 5.50 queries and 2.25 hops each; 7.96 replicas acknowledged, at least 5",
+        "5 of 6 nodes due were replaced",
+        "1 of 5 nodes went silent",
+        "12 acknowledging replicas were killed; of 2 records all were, 1 of which are lost",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
     report.complete = false;
     assert!(run(&report).contains("PARTIAL"));
 }
