@@ -127,7 +127,7 @@ impl Inner {
     pub(super) fn started(self: &Arc<Self>, peer: &Arc<Peer>, ready: Ready) {
         let dialer = ready.intro.dialer;
         self.handshakes[usize::from(dialer == Side::Them)].fetch_add(1, Ordering::Relaxed);
-        let service = Service::new(Arc::clone(&self.inbound), &self.transport);
+        let service = Service::new(Arc::clone(&self.inbound), self.hello.grants, &self.transport);
         match dialer {
             Side::Us => lane::adopt(peer, ready.control, ready.decoder),
             Side::Them => {

@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::later::Later;
 use crate::id::NodeId;
-use crate::wire::{Header, Hello, Status};
+use crate::wire::{Failed, Header, Hello, Status};
 
 /// The services, as the pool sees them.
 pub(crate) trait Inbound: Send + Sync {
-    /// Answers one request frame of `from` by appending at most one reply frame to `out`.
+    /// Answers one request frame of `from` by appending one reply frame to `out`, or promises an answer
+    /// by `later`.
     ///
     /// Called on the reading task: it must not block or wait.
     fn request(
@@ -23,6 +25,7 @@ pub(crate) trait Inbound: Send + Sync {
         header: &Header,
         body: &[u8],
         out: &mut BytesMut,
+        later: &mut Later,
     ) -> Result<(), Violation>;
 
     /// A peer has become Ready, over its first connection or a further one, which ends at `remote`.
@@ -39,6 +42,8 @@ pub(crate) enum Violation {
     Malformed,
     #[error("a frame came where its kind is not allowed")]
     Misplaced,
+    #[error("more was in flight than was granted")]
+    Excess,
 }
 
 /// Which part of an operation a request was for.
@@ -125,6 +130,9 @@ pub enum RequestError {
     /// The peer is going away and did not execute the request.
     #[error("the peer is going away")]
     GoingAway,
+    /// The peer gave the request up; it may have been executed.
+    #[error("the peer gave the request up")]
+    Abandoned,
     /// The peer does not know this kind of request.
     #[error("the peer does not support the request")]
     Unsupported,
@@ -140,9 +148,17 @@ pub enum RequestError {
 }
 
 impl RequestError {
+    /// What the body of a [`Failed`] reply says about the request.
+    pub(super) fn of_failed(body: &[u8]) -> Self {
+        match Failed::decode(body) {
+            Ok(Failed { code: Failed::GOING_AWAY }) => Self::GoingAway,
+            _ => Self::Abandoned,
+        }
+    }
+
     /// Whether the peer may have executed the request.
     pub fn maybe_executed(self) -> bool {
-        matches!(self, Self::Timeout | Self::Lost | Self::Malformed)
+        matches!(self, Self::Timeout | Self::Lost | Self::Abandoned | Self::Malformed)
     }
 
     /// Whether the same request may succeed later or elsewhere.

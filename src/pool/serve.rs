@@ -1,8 +1,8 @@
-//! The peer's lanes: each is read by one task that answers on the spot.
+//! The peer's lanes: each is read by one task that answers on the spot, or later what was promised.
 //!
-//! The reply is written on the same stream. The requester never has more in flight than this node
-//! granted it, so its replies always find room, and a reader that writes a reply waits for nobody but
-//! the requester whose lane it is.
+//! The reply is written on the same stream, by the task that reads it and by nobody else. The requester
+//! never has more in flight than this node granted it, so its replies always find room, and a reader
+//! that writes a reply waits for nobody but the requester whose lane it is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,10 +13,11 @@ use tokio::time::timeout_at;
 
 use super::inbound::{Inbound, Violation};
 use super::lane::LANE_BODY_MAX;
+use super::later::Later;
 use super::peer::{Peer, SILENCE_MAX};
 use crate::runtime;
 use crate::transport::{CloseCode, Lane, LaneRecv, LaneSend, TransportConfig};
-use crate::wire::{self, BODY_MAX, Class, Decoder, Frame, GoAway, Kind, Ping, Pong};
+use crate::wire::{self, BODY_MAX, Class, Decoder, Failed, Frame, GoAway, Grant, Kind, Ping, Pong};
 
 /// Replies gathered before they are written, bytes.
 const REPLIES_MAX: usize = 64 << 10;
@@ -27,13 +28,19 @@ const STREAMS_PER_SECOND: u32 = 4_000;
 #[derive(Clone)]
 pub(super) struct Service {
     pub(super) inbound: Arc<dyn Inbound>,
+    /// What the peer may have in flight on each of its lanes.
+    pub(super) grants: [Grant; Class::LANES],
     pub(super) first_byte: Duration,
     pub(super) frame: Duration,
 }
 
 impl Service {
-    pub(super) fn new(inbound: Arc<dyn Inbound>, config: &TransportConfig) -> Self {
-        Self { inbound, first_byte: config.first_byte_timeout, frame: config.frame_timeout }
+    pub(super) fn new(
+        inbound: Arc<dyn Inbound>,
+        grants: [Grant; Class::LANES],
+        config: &TransportConfig,
+    ) -> Self {
+        Self { inbound, grants, first_byte: config.first_byte_timeout, frame: config.frame_timeout }
     }
 }
 
@@ -64,8 +71,13 @@ fn too_fast(window: &mut (Instant, u32), now: Instant) -> bool {
 
 /// Serves one stream of the peer; `class` is known when HELLO opened it.
 pub(super) fn serve(peer: &Arc<Peer>, service: &Service, lane: Lane, decoder: Decoder, class: Option<Class>) {
-    let reader =
-        Reader { peer: Arc::clone(peer), service: service.clone(), class: None, out: BytesMut::new() };
+    let reader = Reader {
+        peer: Arc::clone(peer),
+        service: service.clone(),
+        class: None,
+        out: BytesMut::new(),
+        later: Later::new(SINGLE),
+    };
     peer.tasks.spawn(async move {
         let peer = Arc::clone(&reader.peer);
         if reader.run(lane, decoder, class).await.is_err() {
@@ -96,7 +108,11 @@ struct Reader {
     service: Service,
     class: Option<Class>,
     out: BytesMut,
+    later: Later,
 }
+
+/// What a stream of its own carries.
+const SINGLE: Grant = Grant { requests: 1, bytes: BODY_MAX };
 
 /// Why a stream is not read on.
 enum Stop {
@@ -168,6 +184,7 @@ impl Reader {
         }
         send.prioritise(class);
         self.class = Some(class);
+        self.later = Later::new(self.service.grants[class.index()]);
         Ok(())
     }
 
@@ -192,10 +209,52 @@ impl Reader {
             }
             stalled =
                 decoder.is_partial().then(|| stalled.unwrap_or_else(|| runtime::after(self.service.frame)));
-            if let Err(stop) = self.fill(recv, &mut decoder, stalled).await {
-                return stop;
+            let more = if self.later.is_empty() {
+                self.fill(recv, &mut decoder, stalled).await
+            } else {
+                self.fill_or_answer(recv, send, &mut decoder, stalled).await
+            };
+            match more {
+                Ok(()) => {}
+                // What was promised is still waited for.
+                Err(Stop::Stream) => return self.keep_promises(send).await.err().unwrap_or(Stop::Stream),
+                Err(stop) => return stop,
             }
         }
+    }
+
+    /// As [`fill`](Self::fill), unless promised replies are ready before more has arrived: then it
+    /// writes those.
+    async fn fill_or_answer(
+        &mut self,
+        recv: &mut LaneRecv,
+        send: &mut LaneSend,
+        decoder: &mut Decoder,
+        deadline: Option<Instant>,
+    ) -> Result<(), Stop> {
+        tokio::select! {
+            biased;
+            () = self.later.ready() => {}
+            filled = self.fill(recv, decoder, deadline) => return filled,
+        }
+        self.later.take(&mut self.out);
+        if self.out.is_empty() { Ok(()) } else { self.reply(send).await }
+    }
+
+    /// Writes the promised replies as they come, until none is left.
+    async fn keep_promises(&mut self, send: &mut LaneSend) -> Result<(), Stop> {
+        while !self.later.is_empty() {
+            tokio::select! {
+                biased;
+                () = self.later.ready() => {}
+                () = send.stopped() => return Err(Stop::Unread),
+            }
+            self.later.take(&mut self.out);
+            if !self.out.is_empty() {
+                self.reply(send).await?;
+            }
+        }
+        Ok(())
     }
 
     /// A single frame over the lane limit, its reply, and the end.
@@ -212,7 +271,9 @@ impl Reader {
             match self.answer_some(&mut decoder) {
                 Ok(0) => {}
                 Ok(_) => {
-                    return self.reply(send).await.err().unwrap_or(Stop::Stream);
+                    let replied = if self.out.is_empty() { Ok(()) } else { self.reply(send).await };
+                    let replied = replied.and(self.keep_promises(send).await);
+                    return replied.err().unwrap_or(Stop::Stream);
                 }
                 Err(violation) => return violation.into(),
             }
@@ -253,7 +314,7 @@ impl Reader {
         let mut answered = 0;
         while self.out.len() < REPLIES_MAX {
             let Some(frame) = decoder.next().map_err(|_| Violation::Malformed)? else { break };
-            answer(&self.peer, &*self.service.inbound, self.class, frame, &mut self.out)?;
+            answer(&self.peer, &*self.service.inbound, self.class, frame, &mut self.out, &mut self.later)?;
             answered += 1;
         }
         if answered > 0 {
@@ -269,12 +330,13 @@ fn answer(
     class: Option<Class>,
     frame: Frame<'_>,
     out: &mut BytesMut,
+    later: &mut Later,
 ) -> Result<(), Violation> {
     let id = frame.header.id;
     if let Some(class) = class.filter(|class| *class != Class::Single) {
         let lane = class.index();
         if !peer.ending.accept(lane, id)? {
-            return wire::Failed { code: GOING_AWAY }.encode(id, out).map_err(|_| Violation::Malformed);
+            return Failed { code: Failed::GOING_AWAY }.encode(id, out).map_err(|_| Violation::Malformed);
         }
     }
     match Kind::from_u8(frame.header.kind) {
@@ -287,10 +349,14 @@ fn answer(
             peer.told_goodbye(CloseCode::from_u32(u32::from(goaway.code)));
             Ok(())
         }
-        // Every request so far is answered as it is read: there is nothing left to cancel.
-        Some(Kind::Cancel) => Ok(()),
+        Some(Kind::Cancel) => {
+            later.cancel(id);
+            Ok(())
+        }
         Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish) => {
-            inbound.request(&peer.id, &frame.header, frame.body, out)
+            later.begin(&frame.header);
+            inbound.request(&peer.id, &frame.header, frame.body, out, later)?;
+            if later.is_overdrawn() { Err(Violation::Excess) } else { Ok(()) }
         }
         None => {
             wire::encode_unsupported(id, out);
@@ -299,9 +365,6 @@ fn answer(
         Some(_) => Err(Violation::Misplaced),
     }
 }
-
-/// The code of [`wire::Failed`] for a request that came after GOAWAY.
-pub(super) const GOING_AWAY: u16 = 1;
 
 /// How many streams of peers are being served, for the metrics.
 pub(super) fn served<'a>(peers: impl Iterator<Item = &'a Arc<Peer>>) -> u32 {

@@ -107,7 +107,7 @@ fn deliver(promise: Promise, count: u32, kind: u8, body: &[u8]) {
             _ => Outcome::Failed(RequestError::Malformed),
         },
         Some(Kind::Unsupported) => Outcome::Failed(RequestError::Unsupported),
-        Some(Kind::Failed) => Outcome::Failed(RequestError::GoingAway),
+        Some(Kind::Failed) => Outcome::Failed(RequestError::of_failed(body)),
         _ => Outcome::Frame { kind, body },
     };
     promise.settle(outcome);

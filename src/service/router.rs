@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::dht::DhtService;
 use crate::id::NodeId;
-use crate::pool::{Inbound, Violation};
+use crate::pool::{Inbound, Later, Violation};
 use crate::wire::{self, Header, Hello, Kind};
 
 /// Dispatches inbound requests; holds the services weakly, because they hold the pool.
@@ -34,6 +34,7 @@ impl Inbound for Router {
         header: &Header,
         body: &[u8],
         out: &mut BytesMut,
+        _: &mut Later,
     ) -> Result<(), Violation> {
         let Some(dht) = self.dht().filter(|dht| dht.serves()) else {
             wire::encode_unsupported(header.id, out);

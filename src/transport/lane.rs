@@ -73,6 +73,11 @@ impl LaneSend {
         })
     }
 
+    /// Returns when the peer reads this half no more, or the connection is gone. Cancel safe.
+    pub(crate) async fn stopped(&self) {
+        let _ = self.stream.stopped().await;
+    }
+
     /// Ends the lane cleanly: the peer reads all that was written and then its end.
     pub(crate) fn finish(mut self) {
         self.finished = self.stream.finish().is_ok();

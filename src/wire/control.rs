@@ -97,6 +97,14 @@ pub struct Failed {
     pub code: u16,
 }
 
+impl Failed {
+    /// The request came after GOAWAY and was not looked at.
+    pub const GOING_AWAY: u16 = 1;
+    /// No answer will come: the request was cancelled, took too long, or was given up. It may have been
+    /// executed.
+    pub const ABANDONED: u16 = 2;
+}
+
 impl Hello {
     /// Appends a frame with this introduction as the acceptor's.
     ///

@@ -3,9 +3,10 @@
 //! Requesters are told after the lock of the outbox is given up, so a [`Sink`](super::Sink) may queue
 //! again.
 
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-use super::{Outbox, Pending, Stage, Waiting};
+use super::{Outbox, Pending, Stage, State, Waiting};
 use crate::pool::inbound::{Outcome, RequestError, Violation};
 use crate::wire::{self, Kind, Status};
 
@@ -84,20 +85,40 @@ impl Outbox {
             return (0, silence);
         }
         let mut late = Vec::new();
+        let mut cancelled = Vec::new();
         let mut earliest = None;
-        for pending in state.pending.values_mut() {
+        for (id, pending) in &mut state.pending {
             if matches!(pending.waiting, Waiting::Nobody) {
                 continue;
             }
             if pending.deadline <= now {
-                late.push(std::mem::replace(&mut pending.waiting, Waiting::Nobody));
+                let waiting = std::mem::replace(&mut pending.waiting, Waiting::Nobody);
+                // A store is answered as soon as it is read.
+                if matches!(waiting, Waiting::One(..)) {
+                    cancelled.push(*id);
+                }
+                late.push(waiting);
             } else {
                 earliest = Some(earliest.map_or(pending.deadline, |e: Instant| e.min(pending.deadline)));
             }
         }
         state.earliest = earliest;
-        drop(state);
+        self.cancel(state, cancelled);
         (late.into_iter().map(|waiting| waiting.fail(RequestError::Timeout)).sum(), silence)
+    }
+
+    /// Tells the peer that nobody waits for these requests any more. Its replies are awaited all the same,
+    /// because they give back the room.
+    fn cancel(&self, mut state: MutexGuard<'_, State>, ids: Vec<u64>) {
+        if ids.is_empty() || state.stage == Stage::Dead {
+            return;
+        }
+        state.seal();
+        for id in ids {
+            wire::encode_cancel(id, &mut state.queue);
+        }
+        // The lane is open: requests were queued on it.
+        let _ = self.gathered(state);
     }
 
     /// The lane is gone: everyone who waits is told, what was still queued with `NotSent`.
@@ -121,9 +142,12 @@ impl Outbox {
 }
 
 fn deliver(pending: Pending, kind: u8, body: &[u8]) -> Result<Replied, Violation> {
+    if matches!(pending.waiting, Waiting::Nobody) {
+        return Ok(Replied::Late);
+    }
     let failure = match Kind::from_u8(kind) {
         Some(Kind::Unsupported) => Some(RequestError::Unsupported),
-        Some(Kind::Failed) => Some(RequestError::GoingAway),
+        Some(Kind::Failed) => Some(RequestError::of_failed(body)),
         _ => None,
     };
     if let Some(error) = failure {
