@@ -12,7 +12,7 @@ use foveola::wire::*;
 const PUBLISHER: NodeId = NodeId::from_bytes([0x77; 32]);
 
 /// Every vector there is.
-const NAMES: [&str; 21] = [
+const NAMES: [&str; 24] = [
     "cancel",
     "failed",
     "find_node",
@@ -28,6 +28,9 @@ const NAMES: [&str; 21] = [
     "pong",
     "publish",
     "publish_reply",
+    "route",
+    "route_error",
+    "route_reply",
     "store",
     "store_removal",
     "store_reply",
@@ -308,4 +311,32 @@ fn publish() {
         [0, 1].iter().try_for_each(|status| reply.push(*status, out))
     });
     assert_eq!(decode_publish_reply(&body("publish_reply", Kind::PublishReply, 13)), Ok(vec![0, 1]));
+}
+
+#[test]
+fn route() {
+    let mut bytes = [0; 64];
+    bytes.copy_from_slice(&(0..64).collect::<Vec<u8>>());
+    let route = Route {
+        destination: NodeId::from_bytes([0x51; 32]),
+        origin_key: [0x52; 32],
+        nonce: 1 << 63,
+        issued_ms: 1_700_000_000_000,
+        left_ms: 1_500,
+        hops: 8,
+        passed: vec![NodeId::from_bytes([0x53; 32]), NodeId::from_bytes([0x54; 32])],
+        kind: Kind::FindNode.to_u8(),
+        flags: 0,
+        body: b"abc",
+        signature: bytes,
+    };
+    written("route", |out| route.encode(14, out));
+    assert_eq!(Route::decode(&body("route", Kind::Route, 14)), Ok(route));
+    let answer = Routed { kind: 0x15, flags: 1, body: b"ok", key: [0x55; 32], signature: bytes };
+    let reply = RouteReply { hops: 2, result: Ok(answer) };
+    written("route_reply", |out| reply.encode(14, out));
+    assert_eq!(RouteReply::decode(&body("route_reply", Kind::RouteReply, 14)), Ok(reply));
+    let reply = RouteReply { hops: 10, result: Err(RouteError::Expired) };
+    written("route_error", |out| reply.encode(14, out));
+    assert_eq!(RouteReply::decode(&body("route_error", Kind::RouteReply, 14)), Ok(reply));
 }

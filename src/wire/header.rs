@@ -88,11 +88,15 @@ pub enum Kind {
     Publish = 0x30,
     /// What became of each; see [`PublishReply`](super::PublishReply).
     PublishReply = 0x31,
+    /// A request in an envelope, to be passed on; body [`Route`](super::Route).
+    Route = 0x40,
+    /// What came of it; body [`RouteReply`](super::RouteReply).
+    RouteReply = 0x41,
 }
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Hello,
         Self::HelloAck,
         Self::Ping,
@@ -110,6 +114,8 @@ impl Kind {
         Self::StoreReply,
         Self::Publish,
         Self::PublishReply,
+        Self::Route,
+        Self::RouteReply,
     ];
 
     /// The kind that has the number `kind`, if this version knows one.
@@ -132,6 +138,8 @@ impl Kind {
             0x15 => Self::StoreReply,
             0x30 => Self::Publish,
             0x31 => Self::PublishReply,
+            0x40 => Self::Route,
+            0x41 => Self::RouteReply,
             _ => return None,
         })
     }

@@ -20,6 +20,7 @@ mod header;
 mod pack;
 mod publish;
 mod record;
+mod route;
 mod store;
 
 pub use batch::{BATCH_RECORDS_MAX, LAYOUT};
@@ -40,6 +41,9 @@ pub use publish::{
     encode_publication,
 };
 pub use record::{Found, PROOF_LEN, RECORD_OVERHEAD_MAX, Record, RecordKind, TOMBSTONE, encode_record};
+pub use route::{
+    HOPS_MAX, ROUTE_OVERHEAD_MAX, ROUTED_BODY_MAX, ROUTED_REPLY_MAX, Route, RouteError, RouteReply, Routed,
+};
 pub use store::{
     DURABLE, Reject, STORE_PREFIX, Status, StoreBatch, StoreFrame, StoreReply, decode_store,
     decode_store_reply,

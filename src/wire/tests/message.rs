@@ -62,6 +62,8 @@ pub(super) enum Message {
     FindValueReply(Vec<(Vec<Owned>, Rest)>),
     Publish(String, NodeId, u64, Vec<(u64, Vec<u8>)>),
     PublishReply(Vec<u8>),
+    Route(Route<'static>, Vec<u8>),
+    RouteReply(u8, Result<(Routed<'static>, Vec<u8>), RouteError>),
 }
 
 impl Message {
@@ -81,6 +83,8 @@ impl Message {
             Self::FindValueReply(_) => Kind::FindValueReply,
             Self::Publish(..) => Kind::Publish,
             Self::PublishReply(_) => Kind::PublishReply,
+            Self::Route(..) => Kind::Route,
+            Self::RouteReply(..) => Kind::RouteReply,
         }
     }
 
@@ -121,6 +125,11 @@ impl Message {
                 let mut reply = PublishReply::open(id, out);
                 statuses.iter().try_for_each(|status| reply.push(*status, out))
             }
+            Self::Route(route, body) => Route { body, ..route.clone() }.encode(id, out),
+            Self::RouteReply(hops, result) => {
+                let result = result.as_ref().map(|(routed, body)| Routed { body, ..*routed });
+                RouteReply { hops: *hops, result: result.map_err(|error| *error) }.encode(id, out)
+            }
         }
     }
 
@@ -158,6 +167,16 @@ impl Message {
                 Self::Publish(topic.to_owned(), publisher, epoch, owned)
             }
             Kind::PublishReply => Self::PublishReply(decode_publish_reply(body)?),
+            Kind::Route => {
+                let route = Route::decode(body)?;
+                let inner = route.body.to_vec();
+                Self::Route(Route { body: &[], ..route }, inner)
+            }
+            Kind::RouteReply => {
+                let reply = RouteReply::decode(body)?;
+                let owned = |routed: Routed<'_>| (Routed { body: &[], ..routed }, routed.body.to_vec());
+                Self::RouteReply(reply.hops, reply.result.map(owned))
+            }
             Kind::Cancel | Kind::Open | Kind::Unsupported => return Err(BodyError::Type),
         })
     }
@@ -264,6 +283,44 @@ fn control() -> impl Strategy<Value = Message> {
     ]
 }
 
+fn signature() -> impl Strategy<Value = [u8; 64]> {
+    vec(any::<u8>(), 64).prop_map(|bytes| bytes.try_into().expect("64 bytes"))
+}
+
+fn routed() -> impl Strategy<Value = Message> {
+    let ends = (node_id(), any::<[u8; 32]>(), signature());
+    let numbers = (number(), number(), any::<u32>(), any::<u8>(), any::<u8>(), any::<u8>());
+    (ends, numbers, vec(node_id(), 0..=usize::from(HOPS_MAX)), vec(any::<u8>(), 0..40)).prop_map(
+        |((destination, origin_key, signature), numbers, passed, inner)| {
+            let (nonce, issued_ms, left_ms, hops, kind, flags) = numbers;
+            let body: &[u8] = &[];
+            let route = Route {
+                destination,
+                origin_key,
+                nonce,
+                issued_ms,
+                left_ms,
+                hops,
+                passed,
+                kind,
+                flags,
+                body,
+                signature,
+            };
+            Message::Route(route, inner)
+        },
+    )
+}
+
+fn route_reply() -> impl Strategy<Value = Message> {
+    let bytes = (any::<[u8; 32]>(), signature(), vec(any::<u8>(), 0..40));
+    let answer = (any::<u8>(), any::<u8>(), bytes).prop_map(|(kind, flags, (key, signature, inner))| {
+        Ok((Routed { kind, flags, body: &[] as &[u8], key, signature }, inner))
+    });
+    let error = (1..=5_u8).prop_map(|error| Err(RouteError::from_u8(error).expect("one of them")));
+    (any::<u8>(), prop_oneof![answer, error]).prop_map(|(hops, result)| Message::RouteReply(hops, result))
+}
+
 /// Any message, small enough to be cut at each byte.
 pub(super) fn message() -> impl Strategy<Value = Message> {
     let ask = (key(), any::<u8>(), option::of(node_id())).prop_map(|(key, kind, after)| Ask {
@@ -282,5 +339,7 @@ pub(super) fn message() -> impl Strategy<Value = Message> {
         1 => ("[a-zäß.]{0,40}", node_id(), number(), publications)
             .prop_map(|(topic, id, epoch, list)| Message::Publish(topic, id, epoch, list)),
         1 => vec(any::<u8>(), 0..40).prop_map(Message::PublishReply),
+        2 => routed(),
+        1 => route_reply(),
     ]
 }
