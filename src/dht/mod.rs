@@ -6,6 +6,7 @@
 //!
 //! - [`table`]: the Kademlia routing table, which answers "the nodes closest to a key".
 //! - [`members`]: the table with what is known beyond it: who fails to answer, which nodes hold a key.
+//! - [`region`]: parts of the id space of which every node is known.
 //! - [`store`]: the replica store, which holds the records of other nodes.
 //! - [`log`]: the publication log, which holds what this node has published.
 //! - [`lookup`]: one iterative search of the network for the nodes closest to a key.
@@ -24,8 +25,10 @@ pub mod log;
 pub mod lookup;
 mod map;
 pub mod members;
+mod nearest;
 pub mod read;
 pub mod record;
+pub mod region;
 pub mod replication;
 pub mod rtt;
 pub mod store;

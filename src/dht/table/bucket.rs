@@ -45,6 +45,7 @@ impl<T> Bucket<T> {
         } else if self.waiting.len() >= REPLACEMENTS_MAX {
             self.waiting.remove(0);
         }
+        make_room(&mut self.waiting, REPLACEMENTS_MAX);
         self.waiting.push(contact);
     }
 
@@ -56,5 +57,14 @@ impl<T> Bucket<T> {
         }
         self.asked = Some(now);
         Some(oldest)
+    }
+}
+
+/// Makes room for one more in a list that never holds more than `most`: a vector that grows by itself
+/// would keep room for half as many again.
+pub(super) fn make_room<T>(contacts: &mut Vec<T>, most: usize) {
+    let len = contacts.len();
+    if len == contacts.capacity() && len < most {
+        contacts.reserve_exact(len.max(4).min(most - len));
     }
 }

@@ -10,10 +10,10 @@
 //! 3. those where `d` has a zero, falling: flipped to one, later is closer;
 //! 4. the buckets before `b`, falling.
 
-use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::bucket::Bucket;
+use crate::dht::nearest;
 use crate::id::{Distance, Key, NodeId};
 
 /// Replaces what is in `out` by the `n` members closest to `key`, closest first; `distance` is the distance
@@ -46,27 +46,6 @@ pub(super) fn closest<T>(
 /// Appends the members of one bucket, closest first, as far as `out` has room for up to `n`.
 fn extend<T>(bucket: &Bucket<T>, key: &Key, n: usize, out: &mut Vec<NodeId>) {
     let start = out.len();
-    let room = n - start;
     out.extend(bucket.members.iter().map(|contact| contact.id));
-    let order = |a: &NodeId, b: &NodeId| by_distance(key, a, b);
-    if room < bucket.members.len() {
-        if room > 0 {
-            out[start..].select_nth_unstable_by(room - 1, order);
-        }
-        out.truncate(n);
-    }
-    out[start..].sort_unstable_by(order);
-}
-
-/// Orders two ids by their distance to `key`; the first 64 bits nearly always decide.
-fn by_distance(key: &Key, a: &NodeId, b: &NodeId) -> Ordering {
-    let key_head = head(key.as_bytes());
-    (head(a.as_bytes()) ^ key_head)
-        .cmp(&(head(b.as_bytes()) ^ key_head))
-        .then_with(|| a.distance(key).cmp(&b.distance(key)))
-}
-
-fn head(bytes: &[u8; crate::id::ID_LEN]) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *bytes;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    nearest::keep(key, start, n - start, out);
 }

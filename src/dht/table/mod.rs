@@ -205,6 +205,15 @@ impl<T> Table<T> {
         closest::closest(&self.buckets, self.own.distance(key), key, n, out);
     }
 
+    /// Bytes of memory that the buckets take, without what the `T`s own elsewhere.
+    pub fn memory(&self) -> usize {
+        let contacts = |bucket: &Bucket<T>| bucket.members.capacity() + bucket.waiting.capacity();
+        let contacts: usize = self.buckets.values().map(contacts).sum();
+        contacts * size_of::<Contact<T>>()
+            + self.buckets.len() * size_of::<(u8, Bucket<T>)>()
+            + self.networks.len() * size_of::<(Network, usize)>()
+    }
+
     /// The bucket of `peer`: the bits that it shares with the own id. None for the own id.
     fn index(&self, peer: &NodeId) -> Option<u8> {
         u8::try_from(self.own.distance(&peer.to_key()).leading_zeros()).ok()
@@ -236,6 +245,7 @@ impl<T> Table<T> {
         }
         let bucket = self.buckets.entry(index).or_default();
         bucket.waiting.retain(|waiting| waiting.id != contact.id);
+        bucket::make_room(&mut bucket.members, self.k);
         bucket.members.push(contact);
         self.len += 1;
     }
