@@ -1,9 +1,11 @@
 //! Who sends a copy of a record to whom, so that it stays on the k nodes closest to its key.
 //!
-//! A record lives on the k nodes closest to its key. When a node comes or goes, exactly one node is new among
-//! them, and the two closest of the others each send it a copy: one would do if it could be relied on, all k
-//! would be k times the traffic. Besides, every copy is sent to all k from time to time, by whoever is first;
-//! those who receive it wait a whole period again (Maymounkov and Mazières, *Kademlia*, 2002, section 2.5).
+//! A record lives on the k nodes closest to its key. When a node comes or goes, another one is new among them,
+//! and the two closest of the others each send it a copy: one would do if it could be relied on, all k would
+//! be k times the traffic. Who is pushed out by a node that came sends it a copy as well, because it may hold
+//! the last one after a partition. Besides, every copy is sent to all k from time to time, by whoever is
+//! first; those who receive it wait a whole period again (Maymounkov and Mazières, *Kademlia*, 2002, section
+//! 2.5).
 //!
 //! Nodes that know the same neighbourhood come to the same plan without a word between them.
 
@@ -12,7 +14,7 @@ mod tests;
 
 use crate::id::{Key, NodeId};
 
-/// How many nodes send a copy to a node that is new among the k closest.
+/// How many of the closest nodes send a copy to a node that is new among the k closest.
 pub const SENDERS: usize = 2;
 
 /// The surroundings of one key as one node sees them.
@@ -25,25 +27,32 @@ pub struct Neighbourhood<'a> {
     /// The replicas that a record has.
     pub k: usize,
     /// The nodes closest to the key, closest first, without this one, after the change that is planned for:
-    /// one more than `k` if there are as many.
+    /// if there are as many, `k` and one more, and one more for each node that came.
     pub others: &'a [NodeId],
 }
 
 impl<'a> Neighbourhood<'a> {
-    /// Whether this node sends a copy to `came`, which is new in the mesh: it is among the k closest, and
-    /// this node is among the [`SENDERS`] closest of the others.
-    pub fn sends_to(&self, came: &NodeId) -> bool {
-        let closer = self.others.iter().take(self.k).position(|node| node == came);
-        closer.is_some_and(|closer| closer + usize::from(self.is_before(came)) < self.k)
-            && self.is_sender(came)
-    }
-
-    /// The node that takes the place of `lost`, if `lost` was among the k closest and it is this node's turn
-    /// to send to it.
-    pub fn successor(&self, lost: &NodeId) -> Option<NodeId> {
-        let last = self.last()?;
-        let was_in = lost.distance(&self.key) < last.distance(&self.key);
-        (was_in && last != self.own && self.is_sender(&last)).then_some(last)
+    /// The nodes that this one sends a copy to after `came` have come and `lost` have gone.
+    pub fn receivers(&self, came: &[NodeId], lost: &[NodeId]) -> Vec<NodeId> {
+        let set = self.closest();
+        let farthest = set.last().filter(|_| set.len() == self.k).map(|node| node.distance(&self.key));
+        let gone = |node: &&NodeId| farthest.is_some_and(|farthest| node.distance(&self.key) < farthest);
+        let kept = set.len() - lost.iter().filter(gone).count().min(set.len());
+        let is_new = |(i, node): (usize, &NodeId)| i >= kept || came.contains(node);
+        let new: Vec<_> =
+            set.iter().enumerate().filter(|place| is_new(*place)).map(|(_, node)| *node).collect();
+        let closer = |except: &[NodeId]| {
+            self.others.iter().filter(|node| !except.contains(node) && !self.is_before(node)).count()
+        };
+        let mut receivers = if closer(&new) < SENDERS {
+            new
+        } else if !set.contains(&self.own) && closer(came) < self.k {
+            new.into_iter().filter(|node| came.contains(node)).collect()
+        } else {
+            Vec::new()
+        };
+        receivers.retain(|node| *node != self.own);
+        receivers
     }
 
     /// The node that takes the place of this one when it leaves, if it is among the k closest.
@@ -51,34 +60,31 @@ impl<'a> Neighbourhood<'a> {
         self.others.get(self.k.checked_sub(1)?).filter(|heir| self.is_before(heir)).copied()
     }
 
-    /// The nodes to which a copy is sent when its time has come: those of the k closest that are not this
-    /// one.
-    pub fn all(&self) -> &'a [NodeId] {
+    /// The nodes to which a copy is sent when its time has come: the other ones of the k closest. A node
+    /// that is not among the k closest any more tells the [`SENDERS`] closest, who tell the others.
+    pub fn round(&self) -> &'a [NodeId] {
         let known = &self.others[..self.others.len().min(self.k)];
         match known.split_last() {
-            Some((last, rest)) if known.len() == self.k && self.is_before(last) => rest,
+            Some((last, rest)) if known.len() == self.k => {
+                if self.is_before(last) {
+                    rest
+                } else {
+                    &known[..SENDERS.min(self.k)]
+                }
+            }
             _ => known,
         }
+    }
+
+    /// The k closest, this node counted.
+    fn closest(&self) -> Vec<NodeId> {
+        let own = self.others.partition_point(|node| !self.is_before(node));
+        let (closer, farther) = self.others.split_at(own);
+        closer.iter().chain([&self.own]).chain(farther).take(self.k).copied().collect()
     }
 
     /// Whether this node is closer to the key than `node`.
     fn is_before(&self, node: &NodeId) -> bool {
         self.own.distance(&self.key) < node.distance(&self.key)
-    }
-
-    /// The farthest of the k closest, this node counted; nothing when there are fewer.
-    fn last(&self) -> Option<NodeId> {
-        let last = self.k.checked_sub(1)?;
-        match self.others.iter().take(self.k).filter(|node| !self.is_before(node)).count() {
-            closer if closer > last => self.others.get(last).copied(),
-            closer if closer == last => Some(self.own),
-            _ => self.others.get(last - 1).copied(),
-        }
-    }
-
-    /// Whether this node is among the [`SENDERS`] closest, `receiver` not counted.
-    fn is_sender(&self, receiver: &NodeId) -> bool {
-        let closer = self.others.iter().filter(|node| *node != receiver && !self.is_before(node));
-        closer.count() < SENDERS.min(self.k)
     }
 }

@@ -41,7 +41,7 @@ pub enum Level {
 
 /// A copy of a record as a replica has answered it; key and kind are those that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct Heard {
     /// Who published it.
     pub publisher: NodeId,
     /// Its sequence.
@@ -58,7 +58,7 @@ pub struct Held {
     pub value: Bytes,
 }
 
-impl Held {
+impl Heard {
     /// Whether it says that the record was removed.
     pub fn is_tombstone(&self) -> bool {
         self.flags & TOMBSTONE != 0
@@ -106,7 +106,7 @@ pub struct Incomplete {
 /// The best copy of one publisher so far, and which of the answers had it (bit i: answer i).
 #[derive(Debug)]
 struct Winner {
-    copy: Held,
+    copy: Heard,
     holders: u64,
 }
 
@@ -137,7 +137,7 @@ impl Read {
 
     /// `from` has answered with everything that it holds. A second answer of one replica, and more than
     /// [`REPLICAS_MAX`] of them, do not count.
-    pub fn answered(&mut self, from: NodeId, copies: impl IntoIterator<Item = Held>) {
+    pub fn answered(&mut self, from: NodeId, copies: impl IntoIterator<Item = Heard>) {
         if self.answered.len() == REPLICAS_MAX || self.answered.contains(&from) {
             return;
         }
@@ -147,12 +147,12 @@ impl Read {
     }
 
     /// Copies that count for no answer: those of this node itself, or a part of what a replica holds.
-    pub fn noted(&mut self, copies: impl IntoIterator<Item = Held>) {
+    pub fn noted(&mut self, copies: impl IntoIterator<Item = Heard>) {
         self.take(0, copies);
     }
 
-    fn take(&mut self, bit: u64, copies: impl IntoIterator<Item = Held>) {
-        let wanted = |copy: &Held| self.publisher.is_none_or(|publisher| publisher == copy.publisher);
+    fn take(&mut self, bit: u64, copies: impl IntoIterator<Item = Heard>) {
+        let wanted = |copy: &Heard| self.publisher.is_none_or(|publisher| publisher == copy.publisher);
         for copy in copies.into_iter().filter(wanted).take(KEY_RECORDS_MAX) {
             let Some(winner) = self.winners.get_mut(&copy.publisher) else {
                 self.winners.insert(copy.publisher, Winner { copy, holders: bit });
@@ -189,7 +189,7 @@ impl Read {
 
     /// Whether one copy is all that a [`Level::First`] looks for: a live record, or of the publisher that it
     /// names also the word that there is none.
-    fn settles(&self, copy: &Held) -> bool {
+    fn settles(&self, copy: &Heard) -> bool {
         self.publisher.is_some() || !copy.is_tombstone()
     }
 
@@ -209,13 +209,13 @@ impl Read {
     }
 
     /// The live records, by publisher.
-    pub fn records(&self) -> impl Iterator<Item = &Held> {
+    pub fn records(&self) -> impl Iterator<Item = &Heard> {
         self.winners.values().map(|winner| &winner.copy).filter(|copy| !copy.is_tombstone())
     }
 
     /// What the replicas that have answered lack: to whom which copy should be sent, tombstones included.
     /// Nothing at [`Level::First`], which knows one answer.
-    pub fn repairs(&self) -> impl Iterator<Item = (NodeId, &Held)> {
+    pub fn repairs(&self) -> impl Iterator<Item = (NodeId, &Heard)> {
         let answered = if self.level == Level::First { &[][..] } else { &self.answered };
         self.winners.values().flat_map(move |Winner { copy, holders }| {
             let lacking = answered.iter().enumerate().filter(move |(i, _)| holders >> i & 1 == 0);
@@ -224,7 +224,7 @@ impl Read {
     }
 
     /// The live records, by publisher, without a copy of them.
-    pub fn into_records(self) -> impl Iterator<Item = Held> {
+    pub fn into_records(self) -> impl Iterator<Item = Heard> {
         self.winners.into_values().map(|winner| winner.copy).filter(|copy| !copy.is_tombstone())
     }
 }

@@ -8,8 +8,8 @@ fn node(byte: u8) -> NodeId {
     NodeId::from_bytes([byte; 32])
 }
 
-fn copy(publisher: u8, seq: u64, value: &'static str) -> Held {
-    Held {
+fn copy(publisher: u8, seq: u64, value: &'static str) -> Heard {
+    Heard {
         publisher: node(publisher),
         seq,
         ttl: Duration::from_secs(60),
@@ -20,12 +20,12 @@ fn copy(publisher: u8, seq: u64, value: &'static str) -> Held {
     }
 }
 
-fn tombstone(publisher: u8, seq: u64) -> Held {
-    Held { flags: TOMBSTONE, ..copy(publisher, seq, "") }
+fn tombstone(publisher: u8, seq: u64) -> Heard {
+    Heard { flags: TOMBSTONE, ..copy(publisher, seq, "") }
 }
 
-fn authentic(copy: Held) -> Held {
-    Held { authentic: true, ..copy }
+fn authentic(copy: Heard) -> Heard {
+    Heard { authentic: true, ..copy }
 }
 
 fn values(read: &Read) -> Vec<(u64, &[u8])> {
@@ -100,7 +100,7 @@ fn a_proof_beats_a_higher_claim_and_one_record_is_one_record() {
     let mut read = Read::new(Level::Quorum, 4, None);
     read.answered(node(1), [copy(9, 3, "signed")]);
     read.answered(node(2), [copy(9, 99, "claimed")]);
-    read.answered(node(3), [Held { ttl: Duration::from_secs(5), ..authentic(copy(9, 3, "signed")) }]);
+    read.answered(node(3), [Heard { ttl: Duration::from_secs(5), ..authentic(copy(9, 3, "signed")) }]);
     assert_eq!(values(&read), [(3, &b"signed"[..])]);
     let mut read = Read::new(Level::Quorum, 2, None);
     read.answered(node(1), [authentic(copy(9, 3, "signed"))]);
@@ -114,7 +114,7 @@ fn one_replica_cannot_make_a_read_grow_without_end() {
     let many = (0..10_000_u32).map(|i| {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&i.to_be_bytes());
-        Held { publisher: NodeId::from_bytes(id), ..copy(0, 1, "") }
+        Heard { publisher: NodeId::from_bytes(id), ..copy(0, 1, "") }
     });
     read.answered(node(1), many);
     assert_eq!(read.records().count(), KEY_RECORDS_MAX);
@@ -136,8 +136,8 @@ proptest! {
         readers in any::<u8>(),
         order in Just((0..REPLICAS).collect::<Vec<_>>()).prop_shuffle(),
     ) {
-        let mut replicas: Vec<BTreeMap<NodeId, Held>> = vec![BTreeMap::new(); REPLICAS];
-        let mut last: BTreeMap<NodeId, Held> = BTreeMap::new();
+        let mut replicas: Vec<BTreeMap<NodeId, Heard>> = vec![BTreeMap::new(); REPLICAS];
+        let mut last: BTreeMap<NodeId, Heard> = BTreeMap::new();
         for ((mask, other, removes), seq) in writes.into_iter().zip(1_u64..) {
             let publisher = if other { 8 } else { 9 };
             let written = if removes { tombstone(publisher, seq) } else { copy(publisher, seq, "live") };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
+use rand::seq::IteratorRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -22,34 +23,43 @@ impl Mesh {
         nodes
     }
 
-    /// Lets every holder of every copy do what `plan` says, and checks that no more than [`SENDERS`] copies
-    /// are sent to each of the `reach` closest, and none to others.
-    fn carry_out(&mut self, reach: usize, plan: impl Fn(&Neighbourhood<'_>) -> Vec<NodeId>) {
+    /// Lets every holder of every copy do what `plan` says, and checks that no more than `senders` of them
+    /// send to one node, and only to one of the `reach` closest.
+    fn carry_out(&mut self, reach: usize, senders: usize, plan: impl Fn(&Neighbourhood<'_>) -> Vec<NodeId>) {
         for key in self.held.keys().copied().collect::<Vec<_>>() {
             let closest = self.closest(&key);
             let mut sent: BTreeMap<NodeId, usize> = BTreeMap::new();
             for own in self.held[&key].iter().filter(|node| self.nodes.contains(node)) {
                 let mut others = closest.clone();
                 others.retain(|node| node != own);
-                others.truncate(self.k + 1);
+                others.truncate(self.k + 4);
                 let around = Neighbourhood { own: *own, key, k: self.k, others: &others };
                 for receiver in plan(&around) {
                     assert_ne!(receiver, *own, "nobody sends to itself");
                     *sent.entry(receiver).or_default() += 1;
                 }
             }
-            for (receiver, senders) in sent {
+            for (receiver, count) in sent {
                 assert!(closest[..reach.min(closest.len())].contains(&receiver), "a copy for a stranger");
-                assert!(senders <= SENDERS, "{senders} senders of one copy");
+                assert!(count <= senders, "{count} senders of one copy");
                 self.held.get_mut(&key).expect("it is held").insert(receiver);
             }
         }
     }
 
-    fn assert_whole(&self, after: &str) {
+    /// Takes `lost` away, with what they hold; a copy that nobody has any more is no longer looked for.
+    fn lose(&mut self, lost: &[NodeId]) {
+        self.nodes.retain(|node| !lost.contains(node));
+        for holders in self.held.values_mut() {
+            holders.retain(|node| !lost.contains(node));
+        }
+        self.held.retain(|_, holders| !holders.is_empty());
+    }
+
+    fn assert_whole(&self) {
         for (key, holders) in &self.held {
             for node in self.closest(key).iter().take(self.k) {
-                assert!(holders.contains(node), "after {after}: {node:?} lacks the copy under {key:?}");
+                assert!(holders.contains(node), "{node:?} lacks the copy under {key:?}");
             }
         }
     }
@@ -84,26 +94,29 @@ proptest! {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut mesh = mesh(&mut rng, k, nodes);
         for _ in 0..25 {
-            let some = mesh.nodes.iter().copied().nth(rng.random_range(0..mesh.nodes.len()));
-            let some = some.expect("the mesh is not empty");
-            match rng.random_range(0..3) {
-                0 if mesh.nodes.len() > 1 => {
-                    mesh.nodes.remove(&some);
-                    mesh.carry_out(k, |around| around.successor(&some).into_iter().collect());
-                    mesh.assert_whole("a loss");
+            let some: Vec<_> = mesh.nodes.iter().copied().sample(&mut rng, 2);
+            let new = [(); 3].map(|()| NodeId::from_bytes(random_id(&mut rng)));
+            match rng.random_range(0..4) {
+                0 if mesh.nodes.len() > 2 => {
+                    mesh.lose(&some[..1]);
+                    mesh.carry_out(k, SENDERS, |around| around.receivers(&[], &some[..1]));
                 }
-                1 if mesh.nodes.len() > 1 => {
-                    mesh.carry_out(k + 1, |around| around.heir().filter(|_| around.own == some).into_iter().collect());
-                    mesh.nodes.remove(&some);
-                    mesh.assert_whole("a leave");
+                1 if mesh.nodes.len() > 2 => {
+                    let heirs = |around: &Neighbourhood<'_>| around.heir().filter(|_| around.own == some[0]);
+                    mesh.carry_out(k + 1, 1, |around| heirs(around).into_iter().collect());
+                    mesh.lose(&some[..1]);
+                }
+                2 if mesh.nodes.len() > 2 => {
+                    mesh.lose(&some);
+                    mesh.nodes.extend(new);
+                    mesh.carry_out(k, usize::MAX, |around| around.receivers(&new, &some));
                 }
                 _ => {
-                    let came = NodeId::from_bytes(random_id(&mut rng));
-                    mesh.nodes.insert(came);
-                    mesh.carry_out(k, |around| if around.sends_to(&came) { vec![came] } else { Vec::new() });
-                    mesh.assert_whole("an arrival");
+                    mesh.nodes.insert(new[0]);
+                    mesh.carry_out(k, SENDERS + 1, |around| around.receivers(&new[..1], &[]));
                 }
             }
+            mesh.assert_whole();
         }
     }
 
@@ -115,8 +128,8 @@ proptest! {
             let left = holders.iter().copied().nth(rng.random_range(0..holders.len()));
             *holders = left.into_iter().collect();
         }
-        mesh.carry_out(k, |around| around.all().to_vec());
-        mesh.assert_whole("a round");
+        mesh.carry_out(k, 1, |around| around.round().to_vec());
+        mesh.assert_whole();
     }
 }
 
@@ -130,10 +143,11 @@ fn a_node_outside_the_k_closest_is_nobody_to_plan_with() {
     let (own, others) = line(9, &[1, 2, 3, 4]);
     let key = Key::from_bytes([0; 32]);
     let around = Neighbourhood { own, key, k: 3, others: &others };
-    assert!(!around.sends_to(&others[0]), "it is the fifth closest");
-    assert_eq!(around.successor(&NodeId::from_bytes([1; 32])), None);
+    assert_eq!(around.receivers(&others[..2], &[]), &others[..2], "they have pushed it out");
+    assert_eq!(around.receivers(&others[3..], &[]), [], "nobody of them is new");
+    assert_eq!(around.receivers(&[], &[NodeId::from_bytes([1; 32])]), []);
     assert_eq!(around.heir(), None, "its copy is one too many");
-    assert_eq!(around.all(), &others[..3], "but it may be the only one");
+    assert_eq!(around.round(), &others[..2], "but it may be the only one");
 }
 
 #[test]
@@ -141,10 +155,10 @@ fn where_there_are_no_more_than_k_nodes_everybody_has_everything() {
     let (own, others) = line(1, &[2, 3]);
     let key = Key::from_bytes([0; 32]);
     let around = Neighbourhood { own, key, k: 4, others: &others };
-    assert_eq!(around.successor(&NodeId::from_bytes([5; 32])), None);
+    assert_eq!(around.receivers(&[], &[NodeId::from_bytes([5; 32])]), []);
     assert_eq!(around.heir(), None);
-    assert!(around.sends_to(&others[1]));
-    assert_eq!(around.all(), &others[..]);
+    assert_eq!(around.receivers(&others[1..], &[]), &others[1..]);
+    assert_eq!(around.round(), &others[..]);
     let nobody = Neighbourhood { others: &[], ..around };
-    assert!(nobody.all().is_empty() && nobody.heir().is_none());
+    assert!(nobody.round().is_empty() && nobody.heir().is_none());
 }
