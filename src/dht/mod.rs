@@ -7,6 +7,7 @@
 //! - [`table`]: the Kademlia routing table, which answers "the nodes closest to a key".
 //! - [`members`]: the table with what is known beyond it: who fails to answer, which nodes hold a key.
 //! - [`region`]: parts of the id space of which every node is known.
+//! - [`upkeep`]: when to look up, to ask for a sign of life, to begin anew.
 //! - [`store`]: the replica store, which holds the records of other nodes.
 //! - [`log`]: the publication log, which holds what this node has published.
 //! - [`lookup`]: one iterative search of the network for the nodes closest to a key.
@@ -34,6 +35,7 @@ pub mod rtt;
 pub mod store;
 pub mod table;
 pub mod tally;
+pub mod upkeep;
 mod wheel;
 
 /// Replicas per record, entries per bucket, contacts per reply: the k of Kademlia.
