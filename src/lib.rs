@@ -10,6 +10,7 @@ pub mod addr;
 pub mod dht;
 pub mod id;
 pub mod identity;
+pub mod route;
 pub mod wire;
 
 #[cfg(feature = "baseline")]
