@@ -1,21 +1,28 @@
 //! The publication log: what this node has published itself, for as long as it lives.
 //!
-//! The writer serves its own records from here and sends them again from here; they do not count against the
-//! replica store. Like that store, the log is cut into shards by key, each behind a lock of the driver.
+//! The writer serves its own records from here and sends them again from here: at each third of their life,
+//! with the sequence they have and the time that is left, so that republishing lengthens no life. They do not
+//! count against the replica store. What was removed stays as a tombstone until nobody else can have it any
+//! more. Like the replica store, the log is cut into shards by key, each behind a lock of the driver.
 
+mod own;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hashbrown::hash_table::Entry;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
+use self::own::Own;
 use super::map::KeyMap;
-use super::record::TTL_MAX;
 use super::store::share;
-use super::wheel::{Place, Wheel, has_come, nanos, since};
+use super::wheel::{NEVER, Wheel, has_come, second, since};
 use crate::id::Key;
-use crate::wire::RecordKind;
+use crate::wire::{PROOF_LEN, RecordKind};
 
 /// Default of [`LogLimits::records`] for a whole node: 1,048,576.
 pub const LOG_RECORDS_MAX: usize = 1 << 20;
@@ -57,6 +64,30 @@ pub struct LogFull {
     pub bytes: usize,
 }
 
+/// What is to be published under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// What it is. There is one publication of each kind under a key.
+    pub kind: RecordKind,
+    /// [`TOMBSTONE`](crate::wire::TOMBSTONE) if it removes the one before it.
+    pub flags: u8,
+    /// The sequence that it is published with.
+    pub seq: u64,
+    /// How long it lives, cut to what [`life`](super::record::life) allows.
+    pub ttl: Duration,
+    /// Its proof, if it is signed.
+    pub proof: Option<Box<[u8; PROOF_LEN]>>,
+    /// The value.
+    pub value: Bytes,
+}
+
+impl Draft {
+    /// A value without proof.
+    pub fn value(value: Bytes, ttl: Duration, seq: u64) -> Self {
+        Self { kind: RecordKind::VALUE, flags: 0, seq, ttl, proof: None, value }
+    }
+}
+
 /// A publication as the log holds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publication<'a> {
@@ -66,122 +97,137 @@ pub struct Publication<'a> {
     pub ttl: Duration,
     /// What it is.
     pub kind: RecordKind,
+    /// [`TOMBSTONE`](crate::wire::TOMBSTONE) if it removes what was published before.
+    pub flags: u8,
+    /// Empty, or its proof.
+    pub proof: &'a [u8],
     /// The value, shared with whoever sends it.
     pub value: &'a Bytes,
 }
 
-struct Own {
-    seq: u64,
-    ends: u64,
-    place: Place,
-    value: Bytes,
-}
+/// Where a publication is.
+type Spot = (Key, RecordKind);
 
 /// One shard of the publication log.
 pub struct PublicationLog {
     epoch: Instant,
     limits: LogLimits,
-    keys: KeyMap<Own>,
-    wheel: Wheel<Key>,
+    /// The publications under each key, by kind. Nearly every key has one.
+    keys: KeyMap<SmallVec<[Own; 1]>>,
+    wheel: Wheel<Spot>,
+    /// Publications that are to be sent again, each once.
+    queue: VecDeque<Spot>,
+    records: usize,
     bytes: usize,
 }
 
 impl PublicationLog {
     /// An empty log within `limits`. `epoch` is not after any later `now`; `seed` keys its hash map.
     pub fn new(epoch: Instant, limits: LogLimits, seed: (u64, u64)) -> Self {
-        let keys = KeyMap::new(seed);
-        Self { epoch, limits, keys, wheel: Wheel::new(), bytes: 0 }
+        let (keys, wheel, queue) = (KeyMap::new(seed), Wheel::new(), VecDeque::new());
+        Self { epoch, limits, keys, wheel, queue, records: 0, bytes: 0 }
     }
 
     /// Brings the places of `keys` into the caches, for a batch that is about to be published.
     pub fn warm<'k>(&self, keys: impl Iterator<Item = &'k Key> + Clone) {
         let hashes: SmallVec<[u64; 64]> = keys.clone().map(|key| self.keys.hash(key)).collect();
-        self.keys.warm(hashes.into_iter().zip(keys), |own| own.seq.to_le_bytes()[0]);
+        let look = |owns: &SmallVec<[Own; 1]>| owns.first().map_or(0, |own| own.seq.to_le_bytes()[0]);
+        self.keys.warm(hashes.into_iter().zip(keys), look);
     }
 
-    /// Enters `value` under `key` for `ttl` (cut to [`TTL_MAX`]) with the sequence `seq`.
+    /// Enters `draft` under `key`.
     ///
-    /// A live publication with a higher sequence stays as it is: the newer of two stores that overtook each
-    /// other is the one to remember.
+    /// A live publication of its kind with a higher sequence stays as it is: the newer of two stores that
+    /// overtook each other is the one to remember. A tombstone lives at least [`TOMBSTONE_MARGIN`](super::record::TOMBSTONE_MARGIN) longer
+    /// than what it removes; [`find`](Self::find) tells how long that is.
     ///
     /// # Errors
     ///
-    /// [`LogFull`] when it does not fit; an earlier publication under the key then stays.
-    pub fn publish(
-        &mut self,
-        now: Instant,
-        key: Key,
-        value: Bytes,
-        ttl: Duration,
-        seq: u64,
-    ) -> Result<(), LogFull> {
+    /// [`LogFull`] when it does not fit; an earlier publication then stays.
+    pub fn publish(&mut self, now: Instant, key: Key, draft: Draft) -> Result<(), LogFull> {
         let now = since(self.epoch, now);
-        let ends = now.saturating_add(nanos(ttl.min(TTL_MAX)));
-        match self.enter(now, key, value, ends, seq) {
-            Err((_, value)) if self.wheel.is_due(now) => {
+        match self.enter(now, key, draft) {
+            Err((_, draft)) if self.wheel.is_due(now) => {
                 self.expire_at(now, usize::MAX);
-                self.enter(now, key, value, ends, seq).map_err(|(full, _)| full)
+                self.enter(now, key, draft).map_err(|(full, _)| full)
             }
             result => result.map_err(|(full, _)| full),
         }
     }
 
-    /// Enters a value, or gives it back when it does not fit.
-    fn enter(
-        &mut self,
-        now: u64,
-        key: Key,
-        value: Bytes,
-        ends: u64,
-        seq: u64,
-    ) -> Result<(), (LogFull, Bytes)> {
-        let full = LogFull { records: self.keys.len(), bytes: self.bytes };
-        match self.keys.entry(self.keys.hash(&key), &key) {
+    /// Enters a draft, or gives it back when it does not fit.
+    fn enter(&mut self, now: u64, key: Key, draft: Draft) -> Result<(), (LogFull, Draft)> {
+        let full = LogFull { records: self.records, bytes: self.bytes };
+        let full_with = |more: usize| {
+            full.records >= self.limits.records || full.bytes.saturating_add(more) > self.limits.bytes
+        };
+        let hash = self.keys.hash(&key);
+        let spot = (key, draft.kind);
+        let len = draft.value.len();
+        match self.keys.entry(hash, &key) {
             Entry::Vacant(entry) => {
-                if full.records >= self.limits.records || full.bytes + value.len() > self.limits.bytes {
-                    return Err((full, value));
+                if full_with(len) {
+                    return Err((full, draft));
                 }
-                self.bytes += value.len();
-                let place = self.wheel.file(ends, key);
-                entry.insert((key, Own { seq, ends, place, value }));
+                let mut own = Own::new(draft, now, hash);
+                own.place = self.wheel.file(own.next(), spot);
+                entry.insert((key, smallvec![own]));
             }
             Entry::Occupied(entry) => {
-                let (_, own) = entry.into_mut();
-                if own.seq > seq && now < own.ends {
-                    return Ok(());
-                }
-                let bytes = full.bytes - own.value.len() + value.len();
-                if bytes > self.limits.bytes && bytes > full.bytes {
-                    return Err((full, value));
-                }
-                self.bytes = bytes;
-                (own.seq, own.ends, own.value) = (seq, ends, value);
-                if own.place.is_after(ends) {
-                    self.file_earlier(key);
+                let (_, owns) = entry.into_mut();
+                match owns.binary_search_by_key(&draft.kind, |own| own.kind) {
+                    Err(at) => {
+                        if full_with(len) {
+                            return Err((full, draft));
+                        }
+                        let mut own = Own::new(draft, now, hash);
+                        own.place = self.wheel.file(own.next(), spot);
+                        owns.insert(at, own);
+                    }
+                    Ok(at) => {
+                        let own = &mut owns[at];
+                        if own.seq > draft.seq && now < own.ends {
+                            return Ok(());
+                        }
+                        let bytes = full.bytes - own.value.len() + len;
+                        if bytes > self.limits.bytes && bytes > full.bytes {
+                            return Err((full, draft));
+                        }
+                        self.bytes = bytes;
+                        own.replace(draft, now, hash);
+                        if own.place.is_after(own.next()) {
+                            self.file_earlier(spot, at);
+                        }
+                        return Ok(());
+                    }
                 }
             }
         }
+        self.records += 1;
+        self.bytes += len;
         Ok(())
     }
 
-    /// Moves the filing of a publication that ends before its slot comes round.
-    fn file_earlier(&mut self, key: Key) {
-        let Some(own) = self.keys.get_mut(&key) else { return };
+    /// Moves the filing of a publication whose slot would come round too late.
+    fn file_earlier(&mut self, spot: Spot, at: usize) {
+        let Some(own) = self.keys.get_mut(&spot.0).and_then(|owns| owns.get_mut(at)) else { return };
         let left = own.place;
-        own.place = self.wheel.file(own.ends, key);
+        own.place = self.wheel.file(own.next(), spot);
         if let Some(moved) = self.wheel.unfile(left)
-            && let Some(own) = self.keys.get_mut(&moved)
+            && let Some(own) = self.get_mut(moved)
         {
             own.place = left;
         }
     }
 
-    /// The live publication under `key`.
-    pub fn find(&self, now: Instant, key: &Key) -> Option<Publication<'_>> {
+    fn get_mut(&mut self, (key, kind): Spot) -> Option<&mut Own> {
+        self.keys.get_mut(&key)?.iter_mut().find(|own| own.kind == kind)
+    }
+
+    /// The live publication of `kind` under `key`, which may be a tombstone.
+    pub fn find(&self, now: Instant, key: &Key, kind: RecordKind) -> Option<Publication<'_>> {
         let now = since(self.epoch, now);
-        let own = self.keys.get(key).filter(|own| now < own.ends)?;
-        let ttl = Duration::from_nanos(own.ends - now);
-        Some(Publication { seq: own.seq, ttl, kind: RecordKind::VALUE, value: &own.value })
+        self.keys.get(key)?.iter().find(|own| own.kind == kind)?.publication(now)
     }
 
     /// Drops what has ended, looking at no more than `budget` publications.
@@ -194,30 +240,90 @@ impl PublicationLog {
     fn expire_at(&mut self, now: u64, budget: usize) -> usize {
         let mut seen = 0;
         while seen < budget
-            && let Some(key) = self.wheel.pop_due(now)
+            && let Some(spot) = self.wheel.pop_due(now)
         {
             seen += 1;
-            let hash = self.keys.hash(&key);
-            let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { continue };
-            let (_, own) = entry.get_mut();
-            if has_come(own.ends, now) {
-                let ((_, own), _) = entry.remove();
-                self.bytes -= own.value.len();
-            } else {
-                own.place = self.wheel.file(own.ends, key);
-            }
+            self.turn_up(now, spot);
         }
         seen
     }
 
-    /// How many publications are held, those that have ended but were not dropped yet included.
+    /// The slot of a publication has come round.
+    fn turn_up(&mut self, now: u64, spot: Spot) {
+        let (key, kind) = spot;
+        let hash = self.keys.hash(&key);
+        let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { return };
+        let (_, owns) = entry.get_mut();
+        let Some(at) = owns.iter().position(|own| own.kind == kind) else { return };
+        let own = &mut owns[at];
+        if !has_come(own.ends, now) {
+            if own.due <= second(now) {
+                own.due = NEVER;
+                if !own.queued {
+                    own.queued = true;
+                    self.queue.push_back(spot);
+                }
+            }
+            own.place = self.wheel.file(own.next(), spot);
+            return;
+        }
+        let own = owns.remove(at);
+        if owns.is_empty() {
+            entry.remove();
+        }
+        if own.queued {
+            self.queue.retain(|other| *other != spot);
+        }
+        self.records -= 1;
+        self.bytes -= own.value.len();
+    }
+
+    /// Shows `visit` at most `budget` publications that are to be sent again, with the time that is left to
+    /// them. Drops what has ended, as [`expire`](Self::expire) does.
+    ///
+    /// Returns how many it showed; if that is `budget`, there may be more.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        budget: usize,
+        mut visit: impl FnMut(&Key, Publication<'_>),
+    ) -> usize {
+        let now = since(self.epoch, now);
+        self.expire_at(now, usize::MAX);
+        let mut shown = 0;
+        while shown < budget
+            && let Some(spot) = self.queue.pop_front()
+        {
+            let hash = self.keys.hash(&spot.0);
+            let Some(owns) = self.keys.get_mut(&spot.0) else { continue };
+            let Some(at) = owns.iter().position(|own| own.kind == spot.1) else { continue };
+            let own = &mut owns[at];
+            own.queued = false;
+            // It was published anew meanwhile.
+            if own.due != NEVER {
+                continue;
+            }
+            own.schedule(now, hash);
+            if let Some(publication) = own.publication(now) {
+                visit(&spot.0, publication);
+                shown += 1;
+            }
+            if own.place.is_after(own.next()) {
+                self.file_earlier(spot, at);
+            }
+        }
+        shown
+    }
+
+    /// How many publications are held, tombstones and those that have ended but were not dropped yet
+    /// included.
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.records
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.records == 0
     }
 
     /// The bytes of the values held.
@@ -230,95 +336,8 @@ impl fmt::Debug for PublicationLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublicationLog")
             .field("limits", &self.limits)
-            .field("records", &self.keys.len())
+            .field("records", &self.records)
             .field("bytes", &self.bytes)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![expect(clippy::disallowed_methods, reason = "tests read the clock")]
-
-    use super::*;
-
-    const WIDE: LogLimits = LogLimits { records: 100, bytes: 1_000 };
-
-    fn log(limits: LogLimits) -> (PublicationLog, Instant) {
-        let epoch = Instant::now();
-        (PublicationLog::new(epoch, limits, (1, 2)), epoch)
-    }
-
-    fn seconds(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    #[test]
-    fn a_publication_is_found_until_it_ends() {
-        let (mut log, epoch) = log(WIDE);
-        let (key, value) = (Key::of_name("a"), Bytes::from_static(b"value"));
-        assert_eq!(log.publish(epoch, key, value.clone(), seconds(10), 7), Ok(()));
-        let found = log.find(epoch + seconds(4), &key).expect("it lives");
-        assert_eq!((found.seq, found.ttl, found.value), (7, seconds(6), &value));
-        assert_eq!(found.value.as_ptr(), value.as_ptr(), "the value is shared, not copied");
-        assert_eq!(log.find(epoch + seconds(10), &key), None);
-        assert_eq!(log.expire(epoch + seconds(10), 9), 1);
-        assert!(log.is_empty() && log.bytes() == 0);
-    }
-
-    #[test]
-    fn a_time_to_live_is_cut() {
-        let (mut log, epoch) = log(WIDE);
-        log.publish(epoch, Key::of_name("a"), Bytes::new(), Duration::MAX, 1).expect("there is room");
-        assert_eq!(log.find(epoch, &Key::of_name("a")).map(|found| found.ttl), Some(TTL_MAX));
-    }
-
-    #[test]
-    fn the_higher_sequence_stays() {
-        let (mut log, epoch) = log(WIDE);
-        let key = Key::of_name("a");
-        for (seq, value) in [(2, "two"), (1, "one"), (3, "three"), (2, "two again")] {
-            assert_eq!(log.publish(epoch, key, value.into(), seconds(9), seq), Ok(()));
-        }
-        assert_eq!(
-            log.find(epoch, &key).map(|found| (found.seq, &found.value[..])),
-            Some((3, &b"three"[..]))
-        );
-        assert_eq!((log.len(), log.bytes()), (1, 5));
-        assert_eq!(log.publish(epoch + seconds(9), key, "1".into(), seconds(9), 1), Ok(()));
-        assert_eq!(log.find(epoch + seconds(9), &key).map(|found| found.seq), Some(1), "the other has ended");
-    }
-
-    #[test]
-    fn a_full_log_keeps_what_it_has_until_it_ends() {
-        let (mut log, epoch) = log(LogLimits { records: 2, bytes: 6 });
-        let [a, b, c] = ["a", "b", "c"].map(Key::of_name);
-        assert_eq!(log.publish(epoch, a, "aaa".into(), seconds(5), 1), Ok(()));
-        assert_eq!(log.publish(epoch, b, "bb".into(), seconds(50), 1), Ok(()));
-        let full = Err(LogFull { records: 2, bytes: 5 });
-        assert_eq!(log.publish(epoch, c, "".into(), seconds(5), 2), full, "too many");
-        assert_eq!(log.publish(epoch, b, "bbbb".into(), seconds(5), 2), full, "too large");
-        assert_eq!(log.publish(epoch, b, "BBB".into(), seconds(50), 2), Ok(()));
-        assert_eq!(log.publish(epoch, b, "B".into(), seconds(50), 3), Ok(()));
-        assert_eq!(log.find(epoch, &a).map(|found| &found.value[..]), Some(&b"aaa"[..]));
-        assert_eq!(log.publish(epoch + seconds(5), c, "ccccc".into(), seconds(5), 4), Ok(()));
-        assert_eq!((log.len(), log.bytes()), (2, 6));
-    }
-
-    #[test]
-    fn what_is_published_anew_ends_when_the_last_one_says() {
-        let (mut log, epoch) = log(WIDE);
-        for (name, first, second) in [("a", 10, 100), ("b", 100, 10), ("c", 100, 100)] {
-            for (seq, ttl) in [(1, first), (2, second)] {
-                log.publish(epoch, Key::of_name(name), name.into(), seconds(ttl), seq)
-                    .expect("there is room");
-            }
-            assert_eq!(log.wheel.len(), log.len());
-        }
-        assert_eq!(log.expire(epoch + seconds(10), 9), 2, "one ends, one is filed again");
-        assert_eq!((log.len(), log.wheel.len()), (2, 2));
-        assert_eq!(log.expire(epoch + seconds(100), 1), 1, "the budget holds");
-        assert_eq!(log.expire(epoch + seconds(100), 9), 1);
-        assert!(log.is_empty());
     }
 }

@@ -56,16 +56,8 @@ impl<V> KeyMap<V> {
         std::hint::black_box(seen);
     }
 
-    #[cfg(test)]
-    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
-        self.table.iter().map(|(_, value)| value)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.table.len()
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+    /// All keys and what is held under them, in an order that follows from the seed and what was done.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, &V)> {
+        self.table.iter().map(|(key, value)| (key, value))
     }
 }

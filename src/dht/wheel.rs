@@ -1,15 +1,18 @@
 //! When things end: a clock of nanoseconds since an epoch, and a wheel of one-second slots.
 //!
-//! Whoever holds things that expire files each of them once, under the second in which it will have ended.
-//! A thing that lives longer than it was filed for stays where it is and is filed again when its slot comes
-//! round; one that ends earlier is taken out and filed anew. Either way it has exactly one filing, so the
-//! wheel is never larger than what it watches over.
+//! Whoever holds things that expire files each of them once, under the second in which it will have ended or
+//! in which something else is to be done about it. A thing that has more time than it was filed for stays
+//! where it is and is filed again when its slot comes round; one that has less is taken out and filed anew.
+//! Either way it has exactly one filing, so the wheel is never larger than what it watches over.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Nanoseconds in a slot.
 const SLOT: u64 = 1_000_000_000;
+
+/// A second that never comes.
+pub(super) const NEVER: u32 = u32::MAX;
 
 /// Nanoseconds from `epoch` to `now`; 0 before the epoch, saturating after 584 years.
 pub(super) fn since(epoch: Instant, now: Instant) -> u64 {
@@ -19,6 +22,11 @@ pub(super) fn since(epoch: Instant, now: Instant) -> u64 {
 /// `duration` in nanoseconds, saturating.
 pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `now` in whole seconds.
+pub(super) fn second(now: u64) -> u32 {
+    u32::try_from(now / SLOT).unwrap_or(NEVER)
 }
 
 /// Whether the slot of something that ends at `ends` has come round at `now`: then it has ended.
@@ -34,9 +42,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Whether a thing filed here would come up too late when it ends at `ends`.
-    pub(super) fn is_after(&self, ends: u64) -> bool {
-        tick(ends) < self.tick
+    /// No place: of a thing that is about to be filed.
+    pub(super) const NONE: Self = Self { tick: 0, index: NEVER };
+
+    /// Whether a thing filed here would come up too late for the second `tick`.
+    pub(super) fn is_after(&self, tick: u32) -> bool {
+        tick < self.tick
     }
 }
 
@@ -51,9 +62,8 @@ impl<T: Copy> Wheel<T> {
         Self { slots: BTreeMap::new() }
     }
 
-    /// Files `item`, which ends at `ends`.
-    pub(super) fn file(&mut self, ends: u64, item: T) -> Place {
-        let tick = tick(ends);
+    /// Files `item` under the second `tick`.
+    pub(super) fn file(&mut self, tick: u32, item: T) -> Place {
         let slot = self.slots.entry(tick).or_default();
         // The holder's limits keep a slot far below 2^32 items.
         let index = u32::try_from(slot.len()).unwrap_or(u32::MAX);
@@ -98,7 +108,7 @@ impl<T: Copy> Wheel<T> {
 }
 
 /// The first second at whose start something that ends at `ends` has ended.
-fn tick(ends: u64) -> u32 {
+pub(super) fn tick(ends: u64) -> u32 {
     u32::try_from(ends.div_ceil(SLOT)).unwrap_or(u32::MAX)
 }
 
@@ -109,7 +119,7 @@ mod tests {
     #[test]
     fn nothing_comes_up_before_it_has_ended() {
         let mut wheel = Wheel::new();
-        wheel.file(SLOT + 1, 'a');
+        wheel.file(tick(SLOT + 1), 'a');
         assert!(!wheel.is_due(2 * SLOT - 1));
         assert_eq!(wheel.pop_due(2 * SLOT - 1), None);
         assert!(wheel.is_due(2 * SLOT));
@@ -120,9 +130,9 @@ mod tests {
     #[test]
     fn taking_one_out_names_the_one_that_moved() {
         let mut wheel = Wheel::new();
-        let a = wheel.file(SLOT, 'a');
-        let b = wheel.file(SLOT, 'b');
-        let c = wheel.file(SLOT, 'c');
+        let a = wheel.file(1, 'a');
+        let b = wheel.file(1, 'b');
+        let c = wheel.file(1, 'c');
         assert_eq!(wheel.unfile(a), Some('c'), "the last item fills the gap");
         assert_eq!(wheel.unfile(b), None, "the last item leaves no gap");
         assert_eq!(wheel.unfile(c), None, "an empty place is left alone");

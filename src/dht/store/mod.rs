@@ -1,17 +1,19 @@
 //! The replica store: the records that this node holds for others, cut into shards by key.
 //!
-//! A [`Shard`] maps a key to its registers, one per publisher, in the publishers' order. It decides which of
-//! two copies stays ([`crate::dht::record`] gives the order), counts what each publisher uses, and lets
-//! records end in time. A record that was acknowledged stays until it ends or its publisher replaces it: a
-//! full shard refuses what is new.
+//! A [`Shard`] maps a key to its registers, one per kind and publisher, in that order. It decides which of
+//! two copies stays ([`crate::dht::record`] gives the order), counts what each publisher uses, lets records
+//! end in time, and says when a record is to be sent to the other replicas again. A record that was
+//! acknowledged stays until it ends or its publisher replaces it: a full shard refuses what is new.
 
 mod limits;
 mod publishers;
 mod register;
+mod upkeep;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -23,17 +25,27 @@ pub(in crate::dht) use self::limits::share;
 pub use self::limits::{BYTES_MAX, KEY_RECORDS_MAX, RECORDS_MAX, SHARD_SLACK, ShardLimits, StoreLimits};
 use self::publishers::{Publishers, Slot, Usage};
 use self::register::{Candidate, Merge, Register};
+pub use self::upkeep::{Held, REPLICATE_EVERY};
 use super::map::KeyMap;
-use super::record::{TTL_MAX, check};
-use super::wheel::{Wheel, has_come, nanos, since};
+use super::record::{check, life};
+use super::wheel::{NEVER, Wheel, nanos, second, since};
 use crate::id::{Key, NodeId};
 use crate::wire::{Found, Record, RecordKind, Status};
 
-/// Nanoseconds in a millisecond.
-const MILLI: u64 = 1_000_000;
-
-/// The registers under one key, by publisher. Nearly every key has one.
+/// The registers under one key, by kind and publisher. Nearly every key has one.
 type Registers = SmallVec<[Register; 1]>;
+
+/// Where a register is.
+type Spot = (Key, RecordKind, Slot);
+
+/// Who brings a copy of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The publisher itself, over its own connection.
+    FirstHand,
+    /// Another peer. A copy with a proof is as good as one of the publisher; for any other, the peer vouches.
+    Vouched,
+}
 
 /// One shard of the replica store. It is not shared: the driver puts each shard behind a lock of its own.
 pub struct Shard {
@@ -41,8 +53,12 @@ pub struct Shard {
     limits: ShardLimits,
     keys: KeyMap<Registers>,
     publishers: Publishers,
-    wheel: Wheel<(Key, Slot)>,
+    wheel: Wheel<Spot>,
     used: Usage,
+    /// How often a record is sent to the other replicas, in seconds; [`NEVER`] for not at all.
+    every: u32,
+    /// Registers that are to be sent to the other replicas, each once.
+    queue: VecDeque<Spot>,
 }
 
 /// Who brings a batch, and when.
@@ -51,7 +67,7 @@ struct Bringer<'a> {
     now: u64,
     publisher: &'a NodeId,
     slot: Slot,
-    first_hand: bool,
+    origin: Origin,
 }
 
 impl Shard {
@@ -64,24 +80,33 @@ impl Shard {
             publishers: Publishers::new(seed),
             wheel: Wheel::new(),
             used: Usage::default(),
+            every: upkeep::seconds(REPLICATE_EVERY),
+            queue: VecDeque::new(),
         }
+    }
+
+    /// Sets how often each record is sent to the other replicas, by default [`REPLICATE_EVERY`]; `None` for
+    /// not at all. Holds for records that come from then on.
+    pub fn replicate_every(&mut self, every: Option<Duration>) {
+        self.every = every.map_or(NEVER, upkeep::seconds);
     }
 
     /// Merges a batch of copies of `publisher`'s records and gives `out` one status for each, in order.
     ///
-    /// `first_hand` says that the publisher itself sent them; otherwise a peer vouches for them.
+    /// The caller has verified every proof ([`verify`](super::record::verify)) and knows that whoever vouches
+    /// may do so.
     pub fn apply<'a>(
         &mut self,
         now: Instant,
         publisher: &NodeId,
-        first_hand: bool,
+        origin: Origin,
         records: impl IntoIterator<Item = Record<'a>, IntoIter: Clone>,
         mut out: impl FnMut(Status),
     ) {
         let records = records.into_iter();
         let now = since(self.epoch, now);
         let slot = self.publishers.hold(publisher);
-        let bringer = Bringer { now, publisher, slot, first_hand };
+        let bringer = Bringer { now, publisher, slot, origin };
         let hashes: SmallVec<[u64; 64]> = records.clone().map(|record| self.keys.hash(&record.key)).collect();
         if hashes.len() > 1 {
             let keys = records.clone().map(|record| record.key);
@@ -104,148 +129,105 @@ impl Shard {
         if let Err(reject) = check(record) {
             return Status::Rejected(reject);
         }
+        let ttl = life(record.flags, Duration::from_millis(record.ttl_ms.into()));
         let copy = Candidate {
-            first_hand: bringer.first_hand,
-            seq: record.seq,
-            ends: bringer.now.saturating_add(nanos(Duration::from_millis(record.ttl_ms.into()).min(TTL_MAX))),
-            value: record.value,
+            authentic: bringer.origin == Origin::FirstHand || !record.proof.is_empty(),
+            ends: bringer.now.saturating_add(nanos(ttl)),
+            due: upkeep::turn(second(bringer.now), self.every, hash),
+            record,
         };
-        match self.settle(bringer, hash, record.key, &copy) {
+        match self.settle(bringer, hash, &copy) {
             Status::StorageFull if self.wheel.is_due(bringer.now) => {
                 self.expire_at(bringer.now, usize::MAX);
-                self.settle(bringer, hash, record.key, &copy)
+                self.settle(bringer, hash, &copy)
             }
             status => status,
         }
     }
 
     /// Finds the register of the copy with one access to the map, and merges the copy into it.
-    fn settle(&mut self, bringer: Bringer<'_>, hash: u64, key: Key, copy: &Candidate<'_>) -> Status {
-        let bytes = copy.value.len();
+    fn settle(&mut self, bringer: Bringer<'_>, hash: u64, copy: &Candidate<'_>) -> Status {
+        let Record { key, kind, value, .. } = *copy.record;
         let Self { keys, publishers, wheel, limits, used, .. } = self;
         let mut account = Account { publishers, limits, used, slot: bringer.slot };
+        let spot = (key, kind, bringer.slot);
         match keys.entry(hash, &key) {
             Entry::Vacant(entry) => {
-                if limits.key_records == 0 || !account.charge(1, 0, bytes) {
+                if limits.key_records == 0 || !account.charge(1, 0, value.len()) {
                     return Status::StorageFull;
                 }
-                let place = wheel.file(copy.ends, (key, bringer.slot));
-                entry.insert((key, smallvec![Register::new(bringer.slot, place, copy)]));
+                let mut register = Register::new(bringer.slot, copy);
+                register.place = wheel.file(register.next(), spot);
+                entry.insert((key, smallvec![register]));
                 Status::Applied
             }
             Entry::Occupied(entry) => {
                 let (_, registers) = entry.into_mut();
-                let at = match position(registers, account.publishers, bringer.publisher) {
+                let at = match position(registers, account.publishers, kind, bringer.publisher) {
                     Ok(at) => at,
                     Err(at) => {
-                        if registers.len() >= limits.key_records || !account.charge(1, 0, bytes) {
+                        if registers.len() >= limits.key_records || !account.charge(1, 0, value.len()) {
                             return Status::StorageFull;
                         }
-                        let place = wheel.file(copy.ends, (key, bringer.slot));
-                        registers.insert(at, Register::new(bringer.slot, place, copy));
+                        let mut register = Register::new(bringer.slot, copy);
+                        register.place = wheel.file(register.next(), spot);
+                        registers.insert(at, register);
                         return Status::Applied;
                     }
                 };
                 let register = &mut registers[at];
                 let status = match register.judge(copy, bringer.now) {
-                    Merge::Keep { seq } => return Status::Superseded { seq },
+                    Merge::Keep { seq } => {
+                        register.outlive(copy);
+                        return Status::Superseded { seq };
+                    }
                     Merge::Same { ends } => {
                         register.renew(copy, ends);
                         Status::AlreadyHave
                     }
                     Merge::Replace => {
-                        if !account.charge(0, register.bytes(), bytes) {
+                        if !account.charge(0, register.bytes(), value.len()) {
                             return Status::StorageFull;
                         }
-                        register.replace(copy);
+                        register.replace(copy, bringer.now);
                         Status::Applied
                     }
                 };
-                if register.place.is_after(register.ends) {
-                    self.file_earlier(key, at);
+                if register.place.is_after(register.next()) {
+                    self.file_earlier(spot, at);
                 }
                 status
             }
         }
     }
 
-    /// Moves the filing of a register that ends before its slot comes round.
-    fn file_earlier(&mut self, key: Key, at: usize) {
-        let Some(register) = self.keys.get_mut(&key).and_then(|registers| registers.get_mut(at)) else {
-            return;
-        };
-        let left = register.place;
-        register.place = self.wheel.file(register.ends, (key, register.publisher));
-        if let Some((key, slot)) = self.wheel.unfile(left)
-            && let Some(registers) = self.keys.get_mut(&key)
-            && let Ok(at) = position(registers, &self.publishers, self.publishers.id(slot))
-        {
-            registers[at].place = left;
-        }
-    }
-
-    /// Drops what has ended, looking at no more than `budget` records.
-    ///
-    /// Returns how many it looked at; if that is `budget`, there may be more. A record is dropped within a
-    /// second of its end; readers do not see it meanwhile.
-    pub fn expire(&mut self, now: Instant, budget: usize) -> usize {
-        self.expire_at(since(self.epoch, now), budget)
-    }
-
-    fn expire_at(&mut self, now: u64, budget: usize) -> usize {
-        let mut seen = 0;
-        while seen < budget
-            && let Some((key, slot)) = self.wheel.pop_due(now)
-        {
-            seen += 1;
-            let hash = self.keys.hash(&key);
-            let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { continue };
-            let (_, registers) = entry.get_mut();
-            let Ok(at) = position(registers, &self.publishers, self.publishers.id(slot)) else { continue };
-            if !has_come(registers[at].ends, now) {
-                registers[at].place = self.wheel.file(registers[at].ends, (key, slot));
-                continue;
-            }
-            let bytes = registers.remove(at).bytes();
-            if registers.is_empty() {
-                entry.remove();
-            } else if registers.len() * 4 <= registers.capacity() {
-                registers.shrink_to_fit();
-            }
-            self.used.records -= 1;
-            self.used.bytes -= bytes;
-            self.publishers.drop_record(slot, bytes);
-        }
-        seen
-    }
-
-    /// Shows `visit` the live records under `key` in the order of their publishers, from the first one after
-    /// `after` on, until it breaks. The last publisher shown is the cursor to go on from.
+    /// Shows `visit` the live records of `kind` under `key` in the order of their publishers, from the first
+    /// one after `after` on, until it breaks; tombstones are among them. The last publisher shown is the
+    /// cursor to go on from.
     pub fn find<'a>(
         &'a self,
         now: Instant,
         key: &Key,
+        kind: RecordKind,
         after: Option<&NodeId>,
         mut visit: impl FnMut(Found<'a>) -> ControlFlow<()>,
     ) {
         let now = since(self.epoch, now);
         let Some(registers) = self.keys.get(key) else { return };
-        let start = after.map_or(0, |after| {
-            registers.partition_point(|register| self.publishers.id(register.publisher) <= after)
+        let start = registers.partition_point(|register| {
+            register.kind < kind
+                || register.kind == kind
+                    && after.is_some_and(|after| self.publishers.id(register.publisher) <= after)
         });
-        for register in &registers[start..] {
-            // Rounded down: what has less than a millisecond left is not worth showing.
-            let left = register.ends.saturating_sub(now) / MILLI;
-            if left == 0 {
-                continue;
-            }
+        for register in registers[start..].iter().take_while(|register| register.kind == kind) {
+            let Some(ttl_ms) = register.ttl_ms(now) else { continue };
             let found = Found {
                 publisher: *self.publishers.id(register.publisher),
                 seq: register.seq,
-                ttl_ms: u32::try_from(left).unwrap_or(u32::MAX),
-                kind: RecordKind::VALUE,
-                flags: 0,
-                proof: &[],
+                ttl_ms,
+                kind,
+                flags: register.flags,
+                proof: register.proof(),
                 value: register.value(),
             };
             if visit(found).is_break() {
@@ -279,9 +261,16 @@ impl fmt::Debug for Shard {
     }
 }
 
-/// Where `publisher`'s register is among `registers`, or belongs.
-fn position(registers: &Registers, publishers: &Publishers, publisher: &NodeId) -> Result<usize, usize> {
-    registers.binary_search_by(|register| publishers.id(register.publisher).cmp(publisher))
+/// Where `publisher`'s register of `kind` is among `registers`, or belongs.
+fn position(
+    registers: &Registers,
+    publishers: &Publishers,
+    kind: RecordKind,
+    publisher: &NodeId,
+) -> Result<usize, usize> {
+    registers.binary_search_by(|register| {
+        register.kind.cmp(&kind).then_with(|| publishers.id(register.publisher).cmp(publisher))
+    })
 }
 
 /// What a publisher and its shard use, beside what they may.

@@ -2,15 +2,17 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests read the clock and build what the library may not")]
 
+mod cases;
+mod turns;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::dht::record::VALUE_BYTES_MAX;
-use crate::wire::Reject;
+use crate::dht::record::{Rank, TOMBSTONE_MARGIN, TTL_MAX};
+use crate::wire::{PROOF_LEN, TOMBSTONE};
 
 const SECOND: u64 = 1_000_000_000;
 const WIDE: ShardLimits = ShardLimits {
@@ -39,8 +41,11 @@ fn publisher(n: u8) -> NodeId {
 #[derive(Debug, Clone)]
 struct Sent {
     key: u8,
+    kind: RecordKind,
     publisher: u8,
-    first_hand: bool,
+    origin: Origin,
+    signed: bool,
+    removes: bool,
     seq: u64,
     ttl_ms: u32,
     value: Vec<u8>,
@@ -48,29 +53,35 @@ struct Sent {
 
 impl Sent {
     fn record(&self) -> Record<'_> {
-        let Self { seq, ttl_ms, ref value, .. } = *self;
-        let kind = RecordKind::VALUE;
-        Record { key: key(self.key), seq, ttl_ms, kind, flags: 0, proof: &[], value }
+        let Self { kind, seq, ttl_ms, ref value, .. } = *self;
+        let proof: &[u8] = if self.signed { &[7; PROOF_LEN] } else { &[] };
+        let (flags, value): (_, &[u8]) = if self.removes { (TOMBSTONE, &[]) } else { (0, value) };
+        Record { key: key(self.key), seq, ttl_ms, kind, flags, proof, value }
+    }
+
+    fn authentic(&self) -> bool {
+        self.signed || self.origin == Origin::FirstHand
     }
 
     fn apply(&self, shard: &mut Shard, now: Instant) -> Status {
         let mut status = None;
-        shard.apply(now, &publisher(self.publisher), self.first_hand, [self.record()], |s| status = Some(s));
+        shard.apply(now, &publisher(self.publisher), self.origin, [self.record()], |s| status = Some(s));
         status.expect("a status for each record")
     }
 }
 
-fn sent() -> impl Strategy<Value = Sent> {
+fn origin() -> impl Strategy<Value = Origin> + Clone {
+    prop_oneof![Just(Origin::FirstHand), Just(Origin::Vouched)]
+}
+
+fn sent(origin: impl Strategy<Value = Origin> + Clone) -> impl Strategy<Value = Sent> {
     let ttl = prop_oneof![Just(1), 1..5_000u32, Just(u32::MAX)];
     let value = prop::collection::vec(0..3u8, 0..6);
-    (0..4u8, 0..4u8, any::<bool>(), 0..4u64, ttl, value).prop_map(
-        |(key, publisher, first_hand, seq, ttl_ms, value)| Sent {
-            key,
-            publisher,
-            first_hand,
-            seq,
-            ttl_ms,
-            value,
+    let says = (any::<bool>(), prop::bool::weighted(0.3), 0..4u64, ttl, value);
+    (0..4u8, any::<bool>(), 0..4u8, origin, says).prop_map(
+        |(key, entry, publisher, origin, (signed, removes, seq, ttl_ms, value))| {
+            let kind = if entry { RecordKind::PROVIDER } else { RecordKind::VALUE };
+            Sent { key, kind, publisher, origin, signed: signed || entry, removes, seq, ttl_ms, value }
         },
     )
 }
@@ -84,23 +95,28 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => sent().prop_map(Step::Apply),
-        1 => (0..3_000u64).prop_map(|ms| Step::Wait { ms }),
+        8 => sent(origin()).prop_map(Step::Apply),
+        1 => prop_oneof![0..3_000u64, 0..600_000u64].prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::Expire),
     ]
 }
 
+/// What is held as one record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
-    rank: (bool, u64, [u8; 32]),
+struct Kept {
+    rank: Rank,
+    removes: bool,
+    signed: bool,
     value: Vec<u8>,
     ends: u64,
+    /// Until when a tombstone must stay that beats all copies so far, in seconds.
+    outlives: u64,
 }
 
-/// What a shard should hold, by key and publisher.
+/// What a shard should hold, by key, kind and publisher.
 #[derive(Default)]
 struct Model {
-    held: BTreeMap<(u8, u8), Held>,
+    held: BTreeMap<(u8, u8, u8), Kept>,
 }
 
 impl Model {
@@ -115,26 +131,38 @@ impl Model {
     }
 
     fn merge(&mut self, sent: &Sent, limits: &ShardLimits, now: u64) -> Status {
-        let ttl = Duration::from_millis(sent.ttl_ms.into()).min(TTL_MAX);
-        let rank = (sent.first_hand, sent.seq, Sha256::digest(&sent.value).into());
-        let mut new = Held { rank, value: sent.value.clone(), ends: now + nanos(ttl) };
-        let at = (sent.key, sent.publisher);
+        let record = sent.record();
+        let most = if sent.removes { TTL_MAX + TOMBSTONE_MARGIN } else { TTL_MAX };
+        let ends = now + nanos(Duration::from_millis(sent.ttl_ms.into()).min(most));
+        let outlives = if sent.removes { ends / SECOND } else { ends.div_ceil(SECOND) + 300 };
+        let (rank, value) = (Rank::of(sent.authentic(), &record), record.value.to_vec());
+        let mut new = Kept { rank, removes: sent.removes, signed: sent.signed, value, ends, outlives };
+        let at = (sent.key, sent.kind.0, sent.publisher);
         let mut status = Status::Applied;
         if let Some(old) = self.held.get(&at).filter(|old| old.ends > now) {
-            let same = (old.rank.1, old.rank.2) == (new.rank.1, new.rank.2);
+            let same = (old.rank.seq, old.rank.digest) == (new.rank.seq, new.rank.digest);
             if same {
                 status = Status::AlreadyHave;
+                new.signed |= old.signed;
             }
             if old.rank > new.rank {
-                return if same { status } else { Status::Superseded { seq: old.rank.1 } };
-            }
-            if old.rank == new.rank {
+                if !same {
+                    status = Status::Superseded { seq: old.rank.seq };
+                }
+                let signed = if same { new.signed } else { old.signed };
+                new = Kept { signed, outlives: new.outlives, ..old.clone() };
+            } else if old.rank == new.rank {
                 new.ends = new.ends.max(old.ends);
             }
+            new.outlives = new.outlives.max(old.outlives);
+        }
+        if new.removes {
+            new.ends = new.ends.max(new.outlives * SECOND);
         }
         let mut after = self.held.clone();
+        let len = new.value.len();
         let old = after.insert(at, new);
-        let grows = old.is_none_or(|old| old.value.len() < sent.value.len());
+        let grows = old.is_none_or(|old| old.value.len() < len);
         if grows && !fits(&after, sent, limits) {
             return Status::StorageFull;
         }
@@ -147,39 +175,61 @@ impl Model {
     }
 }
 
-fn fits(held: &BTreeMap<(u8, u8), Held>, sent: &Sent, limits: &ShardLimits) -> bool {
-    let bytes = |held: &mut dyn Iterator<Item = &Held>| held.map(|held| held.value.len()).sum::<usize>();
-    let own = || held.iter().filter(|((_, publisher), _)| *publisher == sent.publisher).map(|(_, held)| held);
+fn fits(held: &BTreeMap<(u8, u8, u8), Kept>, sent: &Sent, limits: &ShardLimits) -> bool {
+    let bytes = |held: &mut dyn Iterator<Item = &Kept>| held.map(|held| held.value.len()).sum::<usize>();
+    let own =
+        || held.iter().filter(|((.., publisher), _)| *publisher == sent.publisher).map(|(_, held)| held);
     held.len() <= limits.records
         && bytes(&mut held.values()) <= limits.bytes
         && own().count() <= limits.publisher_records
         && bytes(&mut own()) <= limits.publisher_bytes
-        && held.keys().filter(|(key, _)| *key == sent.key).count() <= limits.key_records
+        && held.keys().filter(|(key, ..)| *key == sent.key).count() <= limits.key_records
 }
 
-/// What readers see, by key and publisher: sequence, milliseconds left, value.
-fn seen(shard: &Shard, now: Instant) -> BTreeMap<(u8, u8), (u64, u32, Vec<u8>)> {
+/// What readers see of a record: sequence, flags, milliseconds left, whether it is signed, value.
+type Seen = (u64, u8, u32, bool, Vec<u8>);
+
+/// What readers see, by key, kind and publisher.
+fn seen(shard: &Shard, now: Instant) -> BTreeMap<(u8, u8, u8), Seen> {
     let mut all = BTreeMap::new();
-    for k in 0..4 {
+    for (k, kind) in (0..4).flat_map(|k| [(k, RecordKind::VALUE), (k, RecordKind::PROVIDER)]) {
         let mut last = None;
-        shard.find(now, &key(k), None, |found| {
+        shard.find(now, &key(k), kind, None, |found| {
             assert!(Some(found.publisher) > last, "publishers come in order");
+            assert_eq!(found.kind, kind);
             last = Some(found.publisher);
-            let publisher = found.publisher.as_bytes()[0];
-            all.insert((k, publisher), (found.seq, found.ttl_ms, found.value.to_vec()));
+            let says = (found.seq, found.flags, found.ttl_ms, !found.proof.is_empty(), found.value.to_vec());
+            all.insert((k, kind.0, found.publisher.as_bytes()[0]), says);
             ControlFlow::Continue(())
         });
     }
     all
 }
 
+/// What is handed to other replicas: what readers see, and whether it is authentic.
+fn handed(shard: &Shard, now: Instant) -> Vec<(Seen, bool)> {
+    let mut all = BTreeMap::new();
+    shard.select(
+        now,
+        |_| true,
+        |held| {
+            let Held { publisher, record, authentic } = held;
+            let says =
+                (record.seq, record.flags, record.ttl_ms, !record.proof.is_empty(), record.value.to_vec());
+            all.insert((record.key, record.kind, publisher), (says, authentic));
+        },
+    );
+    all.into_values().collect()
+}
+
 /// Each register is filed once and never late, and the accounts are the sums.
 fn audit(shard: &Shard) {
-    let registers = || shard.keys.values().flatten();
+    let registers = || shard.keys.iter().flat_map(|(_, registers)| registers);
     assert_eq!(shard.used.records, registers().count());
     assert_eq!(shard.used.bytes, registers().map(Register::bytes).sum::<usize>());
     assert_eq!(shard.wheel.len(), shard.used.records);
-    assert!(registers().all(|register| !register.place.is_after(register.ends)));
+    assert!(registers().all(|register| !register.place.is_after(register.next())));
+    assert_eq!(shard.queue.len(), registers().filter(|register| register.queued).count());
     let mut by_publisher = BTreeMap::<Slot, Usage>::new();
     for register in registers() {
         let used = by_publisher.entry(register.publisher).or_default();
@@ -190,7 +240,7 @@ fn audit(shard: &Shard) {
     for (slot, used) in by_publisher {
         assert_eq!(shard.publishers.used(slot), used);
     }
-    assert!(shard.keys.values().all(|registers| !registers.is_empty()));
+    assert!(shard.keys.iter().all(|(_, registers)| !registers.is_empty()));
 }
 
 fn compare_with_model(steps: &[Step], limits: ShardLimits) {
@@ -203,7 +253,7 @@ fn compare_with_model(steps: &[Step], limits: ShardLimits) {
             Step::Apply(sent) => {
                 assert_eq!(sent.apply(&mut shard, instant), model.apply(sent, &limits, now), "{sent:?}");
             }
-            Step::Wait { ms } => now += ms * MILLI,
+            Step::Wait { ms } => now += ms * 1_000_000,
             Step::Expire => {
                 shard.expire(instant, usize::MAX);
                 model.expire(now);
@@ -215,8 +265,9 @@ fn compare_with_model(steps: &[Step], limits: ShardLimits) {
         let live = model.held.iter().filter(|(_, held)| held.ends > now);
         let expected: BTreeMap<_, _> = live
             .map(|(at, held)| {
-                let left = u32::try_from((held.ends - now) / MILLI).expect("a ttl");
-                (*at, (held.rank.1, left, held.value.clone()))
+                let left = u32::try_from((held.ends - now) / 1_000_000).expect("a ttl");
+                let flags = if held.removes { TOMBSTONE } else { 0 };
+                (*at, (held.rank.seq, flags, left, held.signed, held.value.clone()))
             })
             .collect();
         assert_eq!(seen(&shard, epoch + Duration::from_nanos(now)), expected);
@@ -238,7 +289,7 @@ proptest! {
 
     #[test]
     fn the_order_in_which_copies_come_does_not_matter(
-        (copies, shuffled) in prop::collection::vec(sent(), 1..24)
+        (copies, shuffled) in prop::collection::vec(sent(origin()), 1..24)
             .prop_flat_map(|copies| (Just(copies.clone()), Just([copies.clone(), copies].concat()).prop_shuffle()))
     ) {
         let now = Instant::now();
@@ -249,100 +300,51 @@ proptest! {
         for copy in &shuffled {
             copy.apply(&mut again, now);
         }
-        prop_assert_eq!(seen(&once, now), seen(&again, now));
-        let first_hand = |shard: &Shard| shard.keys.values().flatten().filter(|r| r.first_hand).count();
-        prop_assert_eq!(first_hand(&once), first_hand(&again));
+        for later in [0, 1, 2_500, 300_000, 305_000, 86_400_000, 86_700_000] {
+            let later = now + Duration::from_millis(later);
+            prop_assert_eq!(seen(&once, later), seen(&again, later));
+            prop_assert_eq!(handed(&once, later), handed(&again, later));
+        }
+    }
+
+    #[test]
+    fn replicas_that_exchange_what_they_hold_agree(
+        one in prop::collection::vec(sent(Just(Origin::Vouched)), 0..16),
+        two in prop::collection::vec(sent(Just(Origin::Vouched)), 0..16),
+    ) {
+        let now = Instant::now();
+        let shard = |copies: &mut dyn Iterator<Item = &Sent>| {
+            let mut shard = Shard::new(now, WIDE, (1, 2));
+            for copy in copies {
+                copy.apply(&mut shard, now);
+            }
+            shard
+        };
+        let all = shard(&mut one.iter().chain(&two));
+        let (mut left, mut right) = (shard(&mut one.iter()), shard(&mut two.iter()));
+        hand_over(&left, &mut right, now);
+        hand_over(&right, &mut left, now);
+        let winners = |shard: &Shard| -> Vec<_> {
+            let says = |((seq, flags, _, signed, value), authentic)| (seq, flags, signed, value, authentic);
+            handed(shard, now).into_iter().map(says).collect()
+        };
+        prop_assert_eq!(winners(&left), winners(&all));
+        prop_assert_eq!(winners(&right), winners(&all));
+        let before = handed(&left, now);
+        hand_over(&right, &mut left, now);
+        prop_assert_eq!(handed(&left, now), before, "what is known already changes nothing");
     }
 }
 
-fn plain(k: u8, p: u8, seq: u64, value: &[u8]) -> Sent {
-    Sent { key: k, publisher: p, first_hand: true, seq, ttl_ms: 60_000, value: value.to_vec() }
-}
-
-#[test]
-fn what_a_replica_does_not_take_is_named() {
-    let now = Instant::now();
-    let mut shard = Shard::new(now, WIDE, (1, 2));
-    let large = vec![0; VALUE_BYTES_MAX + 1];
-    let good = Record {
-        key: key(1),
-        seq: 1,
-        ttl_ms: 1,
-        kind: RecordKind::VALUE,
-        flags: 0,
-        proof: &[],
-        value: &large[1..],
-    };
-    let cases = [
-        (Record { kind: RecordKind::PROVIDER, ..good }, Status::Rejected(Reject::Kind)),
-        (Record { flags: 1, ..good }, Status::Rejected(Reject::Flags)),
-        (Record { proof: &[0; 64], ..good }, Status::Rejected(Reject::Proof)),
-        (Record { value: &large, ..good }, Status::Rejected(Reject::TooLarge)),
-        (Record { ttl_ms: 0, ..good }, Status::Rejected(Reject::Ttl)),
-        (good, Status::Applied),
-    ];
-    let mut out = Vec::new();
-    shard.apply(now, &publisher(1), true, cases.map(|(record, _)| record), |status| out.push(status));
-    assert_eq!(out, cases.map(|(_, status)| status));
-    assert_eq!(shard.len(), 1);
-}
-
-#[test]
-fn a_full_shard_refuses_what_is_new_and_keeps_what_it_has() {
-    let now = Instant::now();
-    let mut shard = Shard::new(now, NARROW, (1, 2));
-    for n in 0..8 {
-        assert_eq!(plain(n, n / 4, 1, b"ab").apply(&mut shard, now), Status::Applied, "{n}");
-    }
-    assert_eq!(plain(9, 3, 1, b"").apply(&mut shard, now), Status::StorageFull);
-    assert_eq!(plain(0, 0, 2, b"longer than the limits").apply(&mut shard, now), Status::StorageFull);
-    assert_eq!(plain(0, 0, 2, b"ba").apply(&mut shard, now), Status::Applied, "a replacement takes no room");
-    assert_eq!(plain(0, 0, 3, b"").apply(&mut shard, now), Status::Applied, "a smaller value always fits");
-    assert_eq!(shard.len(), 8);
-    let later = now + Duration::from_secs(60);
-    assert_eq!(plain(9, 3, 1, b"").apply(&mut shard, later), Status::Applied, "what has ended makes room");
-    assert_eq!(shard.len(), 1);
-}
-
-#[test]
-fn an_overwritten_record_ends_when_the_last_copy_says() {
-    let epoch = Instant::now();
-    let at = |seconds| epoch + Duration::from_secs(seconds);
-    let mut shard = Shard::new(epoch, WIDE, (1, 2));
-    let sent = |k, seq, ttl_ms| Sent { ttl_ms, ..plain(k, 1, seq, b"x") };
-    for (k, first, second) in [(0, 10_000, 100_000), (1, 100_000, 10_000), (2, 100_000, 100_000)] {
-        sent(k, 1, first).apply(&mut shard, epoch);
-        sent(k, 2, second).apply(&mut shard, epoch);
-        audit(&shard);
-    }
-    assert_eq!(shard.expire(at(9), usize::MAX), 0);
-    assert_eq!(shard.expire(at(10), usize::MAX), 2, "one ends, one is filed again");
-    audit(&shard);
-    assert_eq!(seen(&shard, at(10)).into_keys().collect::<Vec<_>>(), [(0, 1), (2, 1)]);
-    assert_eq!(shard.expire(at(100), 1), 1, "the budget holds");
-    assert_eq!(shard.expire(at(100), 1), 1);
-    assert_eq!(shard.expire(at(100), 1), 0);
-    assert!(shard.is_empty() && shard.bytes() == 0);
-    audit(&shard);
-}
-
-#[test]
-fn a_reader_goes_on_behind_its_cursor() {
-    let now = Instant::now();
-    let mut shard = Shard::new(now, WIDE, (1, 2));
-    for p in [5, 1, 3, 2, 4] {
-        plain(0, p, 1, &[p]).apply(&mut shard, now);
-    }
-    let page = |after: Option<NodeId>| {
-        let mut page = Vec::new();
-        shard.find(now, &key(0), after.as_ref(), |found| {
-            page.push(found.publisher.as_bytes()[0]);
-            if page.len() == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        page
-    };
-    assert_eq!(page(None), [1, 2]);
-    assert_eq!(page(Some(publisher(2))), [3, 4]);
-    assert_eq!(page(Some(publisher(4))), [5]);
-    assert_eq!(page(Some(publisher(5))), [0u8; 0]);
+/// Sends what `from` holds to `to`, as one replica does to another.
+fn hand_over(from: &Shard, to: &mut Shard, now: Instant) {
+    from.select(
+        now,
+        |_| true,
+        |held| {
+            to.apply(now, &held.publisher, Origin::Vouched, [held.record], |status| {
+                assert!(!matches!(status, Status::Rejected(_) | Status::StorageFull), "{status:?}");
+            });
+        },
+    );
 }

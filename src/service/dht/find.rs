@@ -12,6 +12,7 @@ use super::DhtService;
 use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
 use super::receipt::Record;
 use super::store::CONNECTIONS_TRIED;
+use crate::dht::record::is_tombstone;
 use crate::id::{Key, NodeId};
 use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag};
 use crate::runtime;
@@ -127,21 +128,25 @@ impl DhtService {
     /// This node's own publication under `key`.
     pub(super) fn own(&self, now: Instant, key: &Key) -> Vec<Record> {
         let log = self.log(key);
-        let own = log.find(now, key).map(|own| Record {
-            key: *key,
-            publisher: self.local,
-            seq: own.seq,
-            ttl: own.ttl,
-            kind: own.kind,
-            value: own.value.clone(),
-        });
+        let own =
+            log.find(now, key, RecordKind::VALUE).filter(|own| !is_tombstone(own.flags)).map(|own| Record {
+                key: *key,
+                publisher: self.local,
+                seq: own.seq,
+                ttl: own.ttl,
+                kind: own.kind,
+                value: own.value.clone(),
+            });
         own.into_iter().collect()
     }
 
     /// What this node holds for others under `key`.
     pub(super) fn held_here(&self, now: Instant, key: &Key) -> Vec<Record> {
         let mut records = Vec::new();
-        self.shard(key).find(now, key, None, |found| {
+        self.shard(key).find(now, key, RecordKind::VALUE, None, |found| {
+            if is_tombstone(found.flags) {
+                return std::ops::ControlFlow::Continue(());
+            }
             records.push(Record {
                 key: *key,
                 publisher: found.publisher,

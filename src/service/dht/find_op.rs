@@ -174,6 +174,10 @@ fn accept(found: &wire::Found<'_>) -> Option<Record> {
     let key = Key::from_bytes([0; 32]);
     let wire::Found { publisher, seq, ttl_ms, kind, flags, proof, value } = *found;
     record::check(&wire::Record { key, seq, ttl_ms, kind, flags, proof, value }).ok()?;
+    // Signed records and removals are for readers who verify and merge.
+    if !proof.is_empty() || flags != 0 {
+        return None;
+    }
     let ttl = Duration::from_millis(u64::from(ttl_ms)).min(TTL_MAX);
     Some(Record { key, publisher, seq, ttl, kind, value: Bytes::copy_from_slice(value) })
 }

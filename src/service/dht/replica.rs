@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use bytes::BytesMut;
 
 use super::{DhtService, by_shard, lock, shard_of};
+use crate::dht::store::Origin;
 use crate::id::NodeId;
 use crate::pool::{LANE_FRAME_MAX, Violation};
 use crate::runtime;
@@ -41,14 +42,15 @@ impl DhtService {
         if let [record] = batch.records.as_slice() {
             let status = &mut statuses[0];
             let mut shard = lock(&self.shards[shard_of(&record.key)]);
-            return shard.apply(now, &batch.publisher, true, [*record], |applied| *status = applied);
+            return shard
+                .apply(now, &batch.publisher, Origin::FirstHand, [*record], |applied| *status = applied);
         }
         let (order, runs) = by_shard(batch.records.iter().map(|record| &record.key));
         for (shard, run) in runs {
             let places = &order[run];
             let records = places.iter().map(|place| batch.records[*place as usize]);
             let mut next = places.iter();
-            lock(&self.shards[shard]).apply(now, &batch.publisher, true, records, |applied| {
+            lock(&self.shards[shard]).apply(now, &batch.publisher, Origin::FirstHand, records, |applied| {
                 if let Some(place) = next.next() {
                     statuses[*place as usize] = applied;
                 }
@@ -69,7 +71,7 @@ impl DhtService {
             let mut rest = Rest::Nothing;
             let mut last = ask.after;
             let shard = self.shard(&ask.key);
-            shard.find(now, &ask.key, ask.after.as_ref(), |found| {
+            shard.find(now, &ask.key, ask.kind, ask.after.as_ref(), |found| {
                 let size = found.value.len() + wire::RECORD_OVERHEAD_MAX;
                 let first = spent == 0 || spent <= wire::FIND_REPLY_PREFIX;
                 let fits = spent + answer.len() + size <= LANE_FRAME_MAX;

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::store_op::{Leases, StoreOp};
 use super::{DEFERRED_SHARE, DhtService, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
+use crate::dht::log::Draft;
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
 use crate::pool::{LANE_FRAME_MAX, Lease, Outcome, Peer, Promise, Refusal, RequestError, Room, Sink, Tag};
@@ -140,9 +141,12 @@ impl DhtService {
     /// because they hold a record of an earlier process: key, own sequence, and the one they hold.
     pub(super) async fn resend(self: Arc<Self>, refused: Vec<(Key, u64, u64)>) {
         for (key, seq, claim) in refused {
-            let own =
-                self.log(&key).find(runtime::now(), &key).map(|own| (own.seq, own.ttl, own.value.clone()));
-            let Some((_, ttl, value)) = own.filter(|(own, ..)| *own == seq) else { continue };
+            let own = {
+                let log = self.log(&key);
+                let own = log.find(runtime::now(), &key, RecordKind::VALUE).filter(|own| own.seq == seq);
+                own.map(|own| (own.ttl, own.value.clone()))
+            };
+            let Some((ttl, value)) = own else { continue };
             if self.jump(claim) {
                 let options = StoreOptions { ttl, ack: Ack::Local, timeout: self.config.request_timeout };
                 let _ = self.store_once(key, value, options, Some(seq), Weak::new()).await;
@@ -174,13 +178,13 @@ impl DhtService {
         {
             let mut log = self.log(&key);
             if let Some(before) = again
-                && log.find(now, &key).is_none_or(|own| own.seq != before)
+                && log.find(now, &key, RecordKind::VALUE).is_none_or(|own| own.seq != before)
             {
                 return Err(StoreError::Superseded { seq: before });
             }
             let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
             encode(key, seq, ttl_ms, &value, &mut encoded);
-            log.publish(now, key, value, options.ttl, seq)?;
+            log.publish(now, key, Draft::value(value, options.ttl, seq))?;
             op.numbered(0, std::iter::once(seq));
             sending.queue(&encoded, 0, 1, &mut []);
         }
@@ -196,7 +200,8 @@ impl DhtService {
     /// While it is there, no higher sequence under `key` was given out by this process.
     pub(super) fn own_value(&self, key: &Key, seq: u64) -> Option<Bytes> {
         let log = self.log(key);
-        log.find(runtime::now(), key).filter(|own| own.seq == seq).map(|own| own.value.clone())
+        let own = log.find(runtime::now(), key, RecordKind::VALUE).filter(|own| own.seq == seq);
+        own.map(|own| own.value.clone())
     }
 
     /// The replica set of `key` and how many of it must acknowledge.

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::store::{Sending, StoreError, StoreOptions, check, encode};
 use super::store_op::StoreOp;
 use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
-use crate::dht::log::LogFull;
+use crate::dht::log::{Draft, LogFull};
 use crate::id::{Key, NodeId};
 use crate::pool::{LANE_FRAME_MAX, Peer, Room};
 use crate::runtime;
@@ -261,7 +261,8 @@ impl DhtService {
             let (key, value) = &mut items[*i as usize];
             let before = encoded.len();
             encode(*key, seq, ttl_ms, value, encoded);
-            if let Err(error) = log.publish(now, *key, std::mem::take(value), options.ttl, seq) {
+            let draft = Draft::value(std::mem::take(value), options.ttl, seq);
+            if let Err(error) = log.publish(now, *key, draft) {
                 encoded.truncate(before);
                 full = Err(error);
                 break;
