@@ -17,6 +17,7 @@
 //! - [`read`]: what the answers of several replicas come to.
 //! - [`tally`]: what is known of the replicas of one record while it is stored.
 //! - [`replication`]: who sends a copy to whom when a node comes or goes.
+//! - [`pace`]: a limit on bytes per second.
 //!
 //! [`Instant`]: std::time::Instant
 
@@ -27,6 +28,7 @@ pub mod lookup;
 mod map;
 pub mod members;
 mod nearest;
+pub mod pace;
 pub mod read;
 pub mod record;
 pub mod region;

@@ -12,7 +12,35 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
+use super::store::REPLICATE_EVERY;
 use crate::id::{Key, NodeId};
+
+/// Default of [`ReplicationConfig::bytes_per_second`]: 1 MiB.
+pub const BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// Default of [`ReplicationConfig::settle`]: 1 s.
+pub const SETTLE: Duration = Duration::from_secs(1);
+
+/// How a node keeps the records of others where they belong, and its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicationConfig {
+    /// The bytes of copies that are sent per second, over all peers. Default [`BYTES_PER_SECOND`].
+    pub bytes_per_second: u64,
+    /// How often a copy is sent to the other replicas if nobody else does, in whole seconds. Default
+    /// [`REPLICATE_EVERY`].
+    pub every: Duration,
+    /// How often the node looks what is to be sent; nodes that come and go meanwhile are taken together.
+    /// Default [`SETTLE`].
+    pub settle: Duration,
+}
+
+impl Default for ReplicationConfig {
+    fn default() -> Self {
+        Self { bytes_per_second: BYTES_PER_SECOND, every: REPLICATE_EVERY, settle: SETTLE }
+    }
+}
 
 /// How many of the closest nodes send a copy to a node that is new among the k closest.
 pub const SENDERS: usize = 2;

@@ -221,10 +221,11 @@ impl Builder {
             store: self.config.store,
             log: self.config.log,
             request_timeout: self.config.request_timeout,
+            replication: self.config.replication,
         };
         let dht = DhtService::new(local, pool.clone(), tasks.clone(), dht, seed);
         router.connect(&dht);
-        dht.start();
+        dht.start(seed);
         let identity = self.identity;
         Ok(Node::new(Inner { identity, bound, endpoint, pool, dht, tasks, config: self.config }))
     }

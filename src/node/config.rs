@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::dht::K;
 use crate::dht::log::LogLimits;
 use crate::dht::record::TTL_MAX;
+use crate::dht::replication::ReplicationConfig;
 use crate::dht::store::StoreLimits;
 use crate::pool::{PoolConfig, PoolConfigError};
 use crate::transport::{TransportConfig, TransportConfigError};
@@ -54,6 +55,8 @@ pub struct Config {
     pub store: StoreLimits,
     /// What the node may have published at a time.
     pub log: LogLimits,
+    /// How it keeps records where they belong.
+    pub replication: ReplicationConfig,
     /// The connections that it keeps.
     pub pool: PoolConfig,
     /// The limits of each connection.
@@ -71,6 +74,7 @@ impl Default for Config {
             drain: DRAIN,
             store: StoreLimits::default(),
             log: LogLimits::default(),
+            replication: ReplicationConfig::default(),
             pool: PoolConfig::default(),
             transport: TransportConfig::default(),
         }
@@ -135,6 +139,8 @@ impl Config {
             ("request_timeout", self.request_timeout),
             ("join_timeout", self.join_timeout),
             ("drain", self.drain),
+            ("replication.every", self.replication.every),
+            ("replication.settle", self.replication.settle),
         ];
         for (name, value) in timeouts {
             if value.is_zero() {

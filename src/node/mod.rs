@@ -8,7 +8,7 @@ use crate::addr::{Endpoint as Address, PeerAddr};
 use crate::id::NodeId;
 use crate::identity::Identity;
 use crate::pool::{AcquireError, Pool, RequestError};
-use crate::runtime::Tasks;
+use crate::runtime::{self, Tasks};
 use crate::service;
 use crate::service::dht::DhtService;
 use crate::transport::Endpoint;
@@ -116,7 +116,8 @@ impl Node {
         NodeStats::of(&self.inner)
     }
 
-    /// Stops taking work, lets the work in flight finish for at most [`drain`](Config::drain), tells the
+    /// Stops taking work, gives the records that it holds to the nodes that take its place (for at most half
+    /// of [`drain`](Config::drain)), lets the work in flight finish for at most [`drain`](Config::drain), tells the
     /// peers, and ends every task.
     ///
     /// Operations that begin after it fail with their `Shutdown` error. Every other one has a definite
@@ -128,7 +129,9 @@ impl Node {
     pub async fn shutdown(&self) {
         let inner = &self.inner;
         inner.dht.close();
-        inner.pool.shutdown(inner.config.drain).await;
+        let deadline = runtime::after(inner.config.drain);
+        inner.dht.hand_over(inner.config.drain / 2).await;
+        inner.pool.shutdown(deadline.saturating_duration_since(runtime::now())).await;
         // The peers are told at once; how long quinn lingers for lost packets is bounded by a second.
         let _ = tokio::time::timeout(Duration::from_secs(1), inner.endpoint.wait_idle()).await;
         inner.stop();

@@ -25,6 +25,10 @@ pub struct NodeStats {
     pub published_records: usize,
     /// Bytes of the values of [`published_records`](Self::published_records).
     pub published_bytes: usize,
+    /// Copies of records that others have taken over from this node, beyond its own stores.
+    pub replicated: u64,
+    /// Copies that they refused, or that did not arrive.
+    pub not_replicated: u64,
     /// Replies that came after their requester had given up.
     pub late_replies: u64,
     /// UDP datagrams sent.
@@ -48,6 +52,7 @@ impl NodeStats {
         let activity = inner.pool.activity();
         let traffic = activity.traffic;
         let (held_records, held_bytes) = inner.dht.held();
+        let (replicated, not_replicated) = inner.dht.replicated();
         let (published_records, published_bytes) = inner.dht.published();
         Self {
             handshakes: activity.handshakes,
@@ -59,6 +64,8 @@ impl NodeStats {
             held_bytes,
             published_records,
             published_bytes,
+            replicated,
+            not_replicated,
             late_replies: activity.late_replies,
             datagrams_sent: traffic.datagrams_sent,
             datagrams_received: traffic.datagrams_received,

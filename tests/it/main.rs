@@ -13,6 +13,7 @@ mod hostile;
 mod join;
 mod nodes;
 mod pool;
+mod replication;
 mod restart;
 mod shutdown;
 mod store;

@@ -15,14 +15,12 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
-
 use super::ack::{Ack, required};
+use super::record::{digest, is_tombstone};
 use super::store::KEY_RECORDS_MAX;
 use super::tally::REPLICAS_MAX;
 use crate::id::NodeId;
-use crate::wire::TOMBSTONE;
+use bytes::Bytes;
 
 /// How many replicas a [`Level::Merge`] asks where there are as many.
 pub const MERGED: usize = 3;
@@ -48,7 +46,7 @@ pub struct Heard {
     pub seq: u64,
     /// How much longer it lives.
     pub ttl: Duration,
-    /// Its flags; [`TOMBSTONE`] says that it removes the record.
+    /// Its flags; [`TOMBSTONE`](crate::wire::TOMBSTONE) says that it removes the record.
     pub flags: u8,
     /// Whether it carries a proof that was verified.
     pub authentic: bool,
@@ -61,10 +59,11 @@ pub struct Heard {
 impl Heard {
     /// Whether it says that the record was removed.
     pub fn is_tombstone(&self) -> bool {
-        self.flags & TOMBSTONE != 0
+        is_tombstone(self.flags)
     }
 
-    /// The order in which replicas keep copies ([`crate::dht::record`]), by the proof in place of the sender.
+    /// The order in which replicas keep copies ([`Rank`](super::record::Rank)), where only a proof makes a
+    /// copy authentic; the digests are looked at when nothing else decides.
     fn order(&self, other: &Self) -> Ordering {
         let by_rank = (self.authentic, self.seq).cmp(&(other.authentic, other.seq));
         by_rank.then_with(|| {
@@ -78,7 +77,7 @@ impl Heard {
     }
 
     fn digest(&self) -> [u8; 32] {
-        Sha256::new().chain_update([self.flags]).chain_update(&self.value).finalize().into()
+        digest(self.flags, &self.value)
     }
 }
 

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::wire::TOMBSTONE;
 
 fn node(byte: u8) -> NodeId {
     NodeId::from_bytes([byte; 32])

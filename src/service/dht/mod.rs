@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use crate::addr::Endpoint;
 use crate::dht::log::{LogLimits, PublicationLog};
 use crate::dht::members::{Cover, Members, ReplicaSet};
+use crate::dht::replication::ReplicationConfig;
 use crate::dht::store::{Shard, StoreLimits};
 use crate::dht::table::Insert;
 use crate::id::{Key, NodeId};
@@ -26,12 +27,17 @@ use crate::pool::Pool;
 use crate::runtime::{self, Tasks};
 use crate::wire::Hello;
 
+use outgoing::Deliveries;
+use replicate::Changes;
+
 mod find;
 mod find_many;
 mod find_op;
 mod join;
+mod outgoing;
 mod receipt;
 mod replica;
+mod replicate;
 mod store;
 mod store_many;
 mod store_op;
@@ -63,6 +69,7 @@ pub(crate) struct DhtConfig {
     pub(crate) store: StoreLimits,
     pub(crate) log: LogLimits,
     pub(crate) request_timeout: Duration,
+    pub(crate) replication: ReplicationConfig,
 }
 
 pub(crate) struct DhtService {
@@ -78,6 +85,8 @@ pub(crate) struct DhtService {
     /// The sequence of the next publication.
     next_seq: AtomicU64,
     deferred: Arc<Semaphore>,
+    changes: Mutex<Changes>,
+    deliveries: Arc<Deliveries>,
     closing: AtomicBool,
 }
 
@@ -92,22 +101,31 @@ impl DhtService {
         let epoch = runtime::now();
         let keys = |i: usize| (seed, i as u64);
         let (store, log) = (config.store.per_shard(SHARDS), config.log.per_shard(SHARDS));
+        let every = config.replication.every;
+        let shard = |i| {
+            let mut shard = Shard::new(epoch, store, keys(i));
+            shard.replicate_every(Some(every));
+            shard
+        };
         Arc::new(Self {
             local,
             pool,
             tasks,
             members: Mutex::new(Members::new(local, config.k)),
-            shards: array::from_fn(|i| Mutex::new(Shard::new(epoch, store, keys(i)))),
+            shards: array::from_fn(|i| Mutex::new(shard(i))),
             log: array::from_fn(|i| Mutex::new(PublicationLog::new(epoch, log, keys(i)))),
             config,
             next_seq: AtomicU64::new(1),
             deferred: Arc::new(Semaphore::new(DEFERRED_MAX)),
+            changes: Mutex::default(),
+            deliveries: Arc::default(),
             closing: AtomicBool::new(false),
         })
     }
 
-    /// Starts collecting what has expired, until the service is gone.
-    pub(crate) fn start(self: &Arc<Self>) {
+    /// Starts collecting what has expired, and keeping the rest where it belongs, until the service is gone.
+    pub(crate) fn start(self: &Arc<Self>, seed: u64) {
+        self.start_replication(seed);
         let service = Arc::downgrade(self);
         self.tasks.spawn(async move {
             loop {
@@ -178,12 +196,14 @@ impl DhtService {
     pub(crate) fn connected(self: &Arc<Self>, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
         let now = runtime::now();
         if !hello.serves {
+            lock(&self.changes).gone(peer);
             return lock(&self.members).left(now, peer);
         }
         let advertised = hello.endpoints.iter().filter_map(|text| text.parse().ok());
         let usable = advertised.filter(|endpoint: &Endpoint| !endpoint.is_unspecified());
         self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
         let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), ());
+        lock(&self.changes).connected(*peer, hello.boot);
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.check(ping);
         }
@@ -192,6 +212,7 @@ impl DhtService {
     /// No address of the peer answered.
     pub(crate) fn unreachable(&self, peer: &NodeId) {
         lock(&self.members).unreachable(runtime::now(), peer);
+        lock(&self.changes).gone(peer);
     }
 
     /// Asks the longest silent node of a full bucket for a sign of life before it is replaced.

@@ -304,6 +304,7 @@ impl<'a> Sending<'a> {
             let part = Part {
                 service: Arc::clone(self.service),
                 node: self.nodes[usize::from(tag.peer)],
+                publisher: self.service.local,
                 records: encoded.slice(range),
                 sink: Arc::clone(&self.sink),
                 tag,
@@ -323,19 +324,20 @@ impl<'a> Sending<'a> {
 }
 
 /// Records for one replica that has to be waited for.
-struct Part {
-    service: Arc<DhtService>,
-    node: NodeId,
-    records: Bytes,
-    sink: Arc<dyn Sink>,
-    tag: Tag,
-    deadline: Instant,
-    class: Class,
+pub(super) struct Part {
+    pub(super) service: Arc<DhtService>,
+    pub(super) node: NodeId,
+    pub(super) publisher: NodeId,
+    pub(super) records: Bytes,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) tag: Tag,
+    pub(super) deadline: Instant,
+    pub(super) class: Class,
 }
 
 impl Part {
     /// Tries again while connections come and go: what was not sent may be sent on the next one.
-    async fn send(self) -> Result<(), RequestError> {
+    pub(super) async fn send(self) -> Result<(), RequestError> {
         for _ in 0..CONNECTIONS_TRIED {
             let lease = self.service.pool.acquire(&self.node, self.deadline).await;
             let sent = self.push(&lease.map_err(|_| RequestError::Unreachable)?).await;
@@ -347,11 +349,11 @@ impl Part {
     }
 
     async fn push(&self, lease: &Lease) -> Result<(), RequestError> {
-        let local = self.service.local;
+        let publisher = self.publisher;
         if self.records.len() + wire::STORE_PREFIX > LANE_FRAME_MAX {
             let (records, count) = (self.records.clone(), self.tag.count);
             lease.single(self.deadline, Arc::clone(&self.sink), self.tag, move |id, out| {
-                let mut batch = StoreBatch::open(id, &local, out);
+                let mut batch = StoreBatch::open(id, &publisher, out);
                 let count = u16::try_from(count).unwrap_or(u16::MAX);
                 let _ = batch.push_many(&records, count, out);
             });
@@ -360,7 +362,7 @@ impl Part {
         loop {
             let size = self.records.len();
             let waiting = (&self.sink, self.tag);
-            match lease.try_store(self.class, &local, &self.records, self.deadline, waiting, None) {
+            match lease.try_store(self.class, &publisher, &self.records, self.deadline, waiting, None) {
                 Ok(()) => return Ok(()),
                 Err(Refusal::NoRoom) => lease.room_for(self.class, size, self.deadline).await?,
                 Err(Refusal::Closed) => return Err(RequestError::NotSent),

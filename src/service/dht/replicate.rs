@@ -1,0 +1,234 @@
+//! Keeping records where they belong: copies for nodes that are new among the k closest to a key, rounds in
+//! which a copy is sent to all of them again, own publications that are sent again, and the hand-over of a
+//! node that leaves.
+//!
+//! One task looks a few times a minute, or a second, at what is to be done and does it at a pace that leaves
+//! the bandwidth to others. Who sends what to whom is planned in [`crate::dht::replication`]; when a record is
+//! due is known to the store and to the log. A copy that gets lost is not sent again: the next round heals it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::outgoing::{Deliveries, Outgoing, Parcel};
+use super::{DhtService, SHARDS, lock};
+use crate::dht::members::ReplicaSet;
+use crate::dht::pace::Pace;
+use crate::dht::replication::Neighbourhood;
+use crate::dht::store::Held;
+use crate::id::{Key, NodeId};
+use crate::runtime;
+use crate::wire::{self, RecordKind};
+
+/// Nodes that came, and as many that went, of which the task has yet to hear; more are left to the rounds.
+const CHANGES_MAX: usize = 256;
+/// Peers whose process is told from the one before it.
+const BOOTS_MAX: usize = 16_384;
+/// Keys that are planned for without letting others work.
+const KEYS_AT_ONCE: usize = 64;
+/// Records of one shard that are taken up at a time.
+const DUE_BUDGET: usize = 256;
+/// A look at everything that is held is followed by a pause of so many times its length.
+const REST: u32 = 4;
+
+/// Who has come and gone since the task last looked.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    came: Vec<NodeId>,
+    lost: Vec<NodeId>,
+    /// The process of every peer that is there; one that restarted has come with an empty store.
+    boots: BTreeMap<NodeId, u64>,
+}
+
+impl Changes {
+    /// A peer has completed its handshake in the process `boot`.
+    pub(super) fn connected(&mut self, peer: NodeId, boot: u64) {
+        if self.boots.len() >= BOOTS_MAX && !self.boots.contains_key(&peer) {
+            self.boots.clear();
+        }
+        if self.boots.insert(peer, boot) != Some(boot) {
+            self.lost.retain(|other| *other != peer);
+            note(&mut self.came, peer);
+        }
+    }
+
+    /// A peer has left or cannot be reached.
+    pub(super) fn gone(&mut self, peer: &NodeId) {
+        if self.boots.remove(peer).is_some() {
+            self.came.retain(|other| other != peer);
+            note(&mut self.lost, *peer);
+        }
+    }
+
+    fn take(&mut self) -> (Vec<NodeId>, Vec<NodeId>) {
+        (std::mem::take(&mut self.came), std::mem::take(&mut self.lost))
+    }
+}
+
+fn note(nodes: &mut Vec<NodeId>, node: NodeId) {
+    if nodes.len() < CHANGES_MAX && !nodes.contains(&node) {
+        nodes.push(node);
+    }
+}
+
+impl DhtService {
+    /// Starts the task that keeps records where they belong, until the service is gone.
+    pub(super) fn start_replication(self: &Arc<Self>, seed: u64) {
+        let service = Arc::downgrade(self);
+        let settle = self.config.replication.settle;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let pace = Mutex::new(Pace::new(runtime::now(), self.config.replication.bytes_per_second));
+        self.tasks.spawn(async move {
+            let mut rest = Duration::ZERO;
+            loop {
+                let wait = settle.mul_f64(rng.random_range(0.75..1.25)).max(rest);
+                tokio::time::sleep_until(runtime::after(wait).into()).await;
+                let Some(service) = service.upgrade().filter(|service| !service.is_closing()) else { return };
+                rest = service.replicate(&pace).await;
+            }
+        });
+    }
+
+    /// Does what is to be done; returns how long to wait at least before the next time.
+    async fn replicate(self: &Arc<Self>, pace: &Mutex<Pace>) -> Duration {
+        let mut out = Outgoing::new(self);
+        let (came, lost) = lock(&self.changes).take();
+        let start = runtime::now();
+        if !came.is_empty() || !lost.is_empty() {
+            let plan = |around: Neighbourhood<'_>| around.receivers(&came, &lost);
+            self.rearrange(came.len(), plan, &mut out, Some(pace)).await;
+        }
+        let took = runtime::now().saturating_duration_since(start);
+        for shard in 0..SHARDS {
+            self.send_due(shard, &mut out, pace).await;
+            self.republish(shard, &mut out, pace).await;
+        }
+        out.flush(Some(pace)).await;
+        out.arrived().await;
+        took * REST
+    }
+
+    /// Copies that others have taken over from this node, and copies that they have not.
+    pub(crate) fn replicated(&self) -> (u64, u64) {
+        let Deliveries { applied, failed } = &*self.deliveries;
+        (applied.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
+    }
+
+    /// Gives everything that this node holds to those who take its place, before it leaves; for at most
+    /// `patience`.
+    pub(crate) async fn hand_over(self: &Arc<Self>, patience: Duration) {
+        if !self.config.serves || self.held().0 == 0 {
+            return;
+        }
+        let mut out = Outgoing::new(self);
+        let work = async {
+            let heir = |around: Neighbourhood<'_>| around.heir().into_iter().collect();
+            self.rearrange(0, heir, &mut out, None).await;
+            out.flush(None).await;
+            out.arrived().await;
+        };
+        let _ = tokio::time::timeout_at(runtime::after(patience).into(), work).await;
+    }
+
+    /// Sends copies of all records that are held to those whom `plan` names, after `came` nodes have come.
+    async fn rearrange(
+        &self,
+        came: usize,
+        plan: impl Fn(Neighbourhood<'_>) -> Vec<NodeId>,
+        out: &mut Outgoing,
+        pace: Option<&Mutex<Pace>>,
+    ) {
+        for shard in &self.shards {
+            let mut keys = Vec::new();
+            let list = |key: &Key| {
+                keys.push(*key);
+                false
+            };
+            lock(shard).select(runtime::now(), list, |_| {});
+            for keys in keys.chunks(KEYS_AT_ONCE) {
+                for key in keys {
+                    let receivers = self.around(key, came, &plan);
+                    if receivers.is_empty() {
+                        continue;
+                    }
+                    for parcel in self.copies(key) {
+                        for to in &receivers {
+                            out.push(*to, &parcel, pace).await;
+                        }
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// What `plan` says of the neighbourhood of `key`, after `came` nodes have come.
+    fn around<T>(&self, key: &Key, came: usize, plan: impl FnOnce(Neighbourhood<'_>) -> T) -> T {
+        let k = self.config.k;
+        let mut others = Vec::new();
+        lock(&self.members).closest_answering(key, k + 1 + came, &mut others);
+        plan(Neighbourhood { own: self.local, key: *key, k, others: &others })
+    }
+
+    /// Copies of what this node holds under `key`.
+    fn copies(&self, key: &Key) -> Vec<Parcel> {
+        let now = runtime::now();
+        let mut parcels = Vec::new();
+        let shard = self.shard(key);
+        for kind in [RecordKind::VALUE, RecordKind::PROVIDER, RecordKind::SUBSCRIPTION] {
+            shard.find(now, key, kind, None, |found| {
+                let wire::Found { publisher, seq, ttl_ms, kind, flags, proof, value } = found;
+                let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };
+                parcels.extend(Parcel::new(publisher, &record));
+                ControlFlow::Continue(())
+            });
+        }
+        parcels
+    }
+
+    /// Sends the records of one shard whose time has come to the other replicas.
+    async fn send_due(&self, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
+        loop {
+            let mut due = Vec::new();
+            let gather = |held: Held<'_>| {
+                due.extend(Parcel::new(held.publisher, &held.record).map(|parcel| (held.record.key, parcel)));
+            };
+            let shown = lock(&self.shards[shard]).due(runtime::now(), DUE_BUDGET, gather);
+            for (key, parcel) in due {
+                for to in self.around(&key, 0, |around| around.round().to_vec()) {
+                    out.push(to, &parcel, Some(pace)).await;
+                }
+            }
+            if shown < DUE_BUDGET {
+                return;
+            }
+        }
+    }
+
+    /// Sends the own publications of one shard again whose time has come.
+    async fn republish(self: &Arc<Self>, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
+        loop {
+            let mut due = Vec::new();
+            let shown = lock(&self.log[shard]).due(runtime::now(), DUE_BUDGET, |key, own| {
+                let ttl_ms = u32::try_from(own.ttl.as_millis()).unwrap_or(u32::MAX);
+                let (seq, kind, flags, proof, value) = (own.seq, own.kind, own.flags, own.proof, own.value);
+                let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };
+                due.extend(Parcel::new(self.local, &record).map(|parcel| (*key, parcel)));
+            });
+            for (key, parcel) in due {
+                let ReplicaSet { nodes, .. } = self.replicas(runtime::now(), &key);
+                for to in nodes.iter() {
+                    out.push(*to, &parcel, Some(pace)).await;
+                }
+            }
+            if shown < DUE_BUDGET {
+                return;
+            }
+        }
+    }
+}
