@@ -79,9 +79,7 @@ pub async fn run(
     stop: &mut Stop,
 ) -> Result<(Demo, Option<Signal>)> {
     let mut mesh = Mesh::start(&plan("legacy", seed, 0.0)).await?;
-    let outcome = arms(&mut mesh, seed, plant_loss, host, stop).await;
-    mesh.shutdown().await;
-    outcome
+    arms(&mut mesh, seed, plant_loss, host, stop).await
 }
 
 async fn arms(

@@ -30,9 +30,7 @@ pub struct Done {
 pub async fn run(plan: &Plan, host: &Host, stop: &mut Stop) -> Result<Done> {
     let mut mesh = Mesh::start(plan).await?;
     eprintln!("loadgen: {} on a mesh of {} nodes, seed {}", plan.workload.name(), plan.nodes, plan.seed);
-    let done = measure(&mut mesh, plan, host, "measure", stop).await;
-    mesh.shutdown().await;
-    done
+    measure(&mut mesh, plan, host, "measure", stop).await
 }
 
 /// Runs `plan` on a mesh that is there.
