@@ -92,7 +92,7 @@ fn what_was_acknowledged_survives_the_silence_of_some() {
 
 #[test]
 fn churn_replaces_nodes_while_the_load_runs() {
-    let args = "run find --nodes 10 --k 4 --keys 200 --churn 3 --duration 3s --warmup 0s --format json";
+    let args = "run find --nodes 10 --k 4 --keys 200 --churn 2 --duration 6s --warmup 0s --format json";
     let output = output(args);
     let report = json(&output);
     assert_eq!(output.status.code(), Some(0), "{}", report["totals"]);

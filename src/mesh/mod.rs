@@ -138,7 +138,7 @@ impl LocalMesh {
     /// When the mesh was made without faults.
     pub async fn replace(&mut self, i: usize) -> Result<(), SpawnError> {
         self.faults(i).silence();
-        self.nodes[i].stop_now().await;
+        self.nodes[i].abort();
         let alive: Vec<PeerAddr> =
             (0..self.len()).filter(|j| !self.is_killed(*j)).map(|j| self.nodes[j].peer_addr()).collect();
         let bootstrap = (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())].clone());

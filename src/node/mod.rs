@@ -164,9 +164,14 @@ impl Node {
 
 #[cfg(feature = "test-util")]
 impl Node {
-    /// Ends the node at once, as a crash would, and waits until its socket is free.
-    pub(crate) async fn stop_now(&self) {
+    /// Ends the node at once, as a crash would.
+    pub(crate) fn abort(&self) {
         self.inner.stop();
+    }
+
+    /// As [`abort`](Self::abort), and waits until its socket is free.
+    pub(crate) async fn stop_now(&self) {
+        self.abort();
         self.inner.tasks.ended().await;
         let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.endpoint.wait_idle()).await;
     }
