@@ -88,7 +88,7 @@ impl Later {
     /// Promises a reply to the request that is being answered, which then must append none itself.
     ///
     /// The promise holds for [`PROMISE_MAX`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "its first user lands apart"))]
+    #[cfg_attr(not(any(test, feature = "persist")), expect(dead_code, reason = "its first user lands apart"))]
     pub(crate) fn promise(&mut self) -> Replier {
         let (id, bytes) = self.request;
         let until = runtime::after(PROMISE_MAX);

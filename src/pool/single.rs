@@ -11,7 +11,7 @@ use super::Pool;
 use super::inbound::{Outcome, Promise, RequestError, Sink, Tag};
 use super::peer::Peer;
 use crate::transport::{Lane, LaneError};
-use crate::wire::{self, BODY_MAX, Class, Decoder, Kind};
+use crate::wire::{self, BODY_MAX, Class, Decoder, Header, Kind};
 
 /// Connections that a request is offered to while they come and go.
 const CONNECTIONS_TRIED: usize = 3;
@@ -34,7 +34,7 @@ impl Peer {
             let exchange = peer.exchange_somewhere(deadline, Some(encode), &mut promise);
             let outcome = timeout_at(deadline.into(), exchange).await;
             match outcome {
-                Ok(Ok((kind, body))) => deliver(promise, tag.count, kind, &body),
+                Ok(Ok((header, body))) => deliver(promise, tag.count, &header, &body),
                 Ok(Err(error)) => promise.settle(Outcome::Failed(error)),
                 Err(_) if promise.sent => promise.settle(Outcome::Failed(RequestError::Timeout)),
                 Err(_) => promise.settle(Outcome::Failed(RequestError::Backpressure)),
@@ -48,7 +48,7 @@ impl Peer {
         deadline: Instant,
         mut encode: Option<impl FnOnce(u64, &mut BytesMut)>,
         promise: &mut Promise,
-    ) -> Result<(u8, Bytes), RequestError> {
+    ) -> Result<(Header, Bytes), RequestError> {
         let mut result = self.exchange(&mut encode, promise).await;
         for _ in 1..CONNECTIONS_TRIED {
             let Some(inner) = self.pool.upgrade().filter(|_| result == Err(RequestError::NotSent)) else {
@@ -65,7 +65,7 @@ impl Peer {
         &self,
         encode: &mut Option<impl FnOnce(u64, &mut BytesMut)>,
         promise: &mut Promise,
-    ) -> Result<(u8, Bytes), RequestError> {
+    ) -> Result<(Header, Bytes), RequestError> {
         let _turn = self.singles.acquire().await.map_err(|_| RequestError::NotSent)?;
         let patience = super::upkeep::DRAIN;
         let lane = self.connection.open(patience).await.map_err(|_| RequestError::NotSent)?;
@@ -83,9 +83,10 @@ impl Peer {
         let mut decoder = Decoder::new(BODY_MAX);
         loop {
             if let Some(frame) = decoder.next().map_err(|_| RequestError::Malformed)? {
+                let header = frame.header;
                 let mut body = BytesMut::with_capacity(frame.body.len());
                 body.put_slice(frame.body);
-                return Ok((frame.header.kind, body.freeze()));
+                return Ok((header, body.freeze()));
             }
             if !recv.fill(&mut decoder).await.map_err(lost)? {
                 return Err(RequestError::Lost);
@@ -98,17 +99,18 @@ fn lost(_: LaneError) -> RequestError {
     RequestError::Lost
 }
 
-fn deliver(promise: Promise, count: u32, kind: u8, body: &[u8]) {
-    let outcome = match Kind::from_u8(kind) {
+fn deliver(promise: Promise, count: u32, header: &Header, body: &[u8]) {
+    let durable = header.flags & wire::DURABLE != 0;
+    let outcome = match Kind::from_u8(header.kind) {
         Some(Kind::StoreReply) => match wire::decode_store_reply(body) {
             Ok(statuses) if usize::try_from(count).is_ok_and(|count| count == statuses.len()) => {
-                return promise.settle(Outcome::Statuses(&statuses));
+                return promise.settle(Outcome::Statuses { statuses: &statuses, durable });
             }
             _ => Outcome::Failed(RequestError::Malformed),
         },
         Some(Kind::Unsupported) => Outcome::Failed(RequestError::Unsupported),
         Some(Kind::Failed) => Outcome::Failed(RequestError::of_failed(body)),
-        _ => Outcome::Frame { kind, body },
+        _ => Outcome::Frame { kind: header.kind, body },
     };
     promise.settle(outcome);
 }

@@ -37,6 +37,19 @@ pub(crate) fn entropy() -> u64 {
     })
 }
 
+/// The wall clock, since the Unix epoch: for what the next run of this node reads, and nothing else.
+#[cfg(feature = "persist")]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+pub(crate) fn unix() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Runs `work`, which blocks, on a thread of its own, whose end its owner sees to.
+#[cfg(feature = "persist")]
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
 /// The tasks of one node: counted, and cancelled together.
 #[derive(Debug, Clone)]
 pub(crate) struct Tasks {

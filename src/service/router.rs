@@ -34,14 +34,14 @@ impl Inbound for Router {
         header: &Header,
         body: &[u8],
         out: &mut BytesMut,
-        _: &mut Later,
+        later: &mut Later,
     ) -> Result<(), Violation> {
         let Some(dht) = self.dht().filter(|dht| dht.serves()) else {
             wire::encode_unsupported(header.id, out);
             return Ok(());
         };
         match Kind::from_u8(header.kind) {
-            Some(Kind::Store) => dht.answer_store(from, header.id, body, out),
+            Some(Kind::Store) => dht.answer_store(from, header.id, body, out, later),
             Some(Kind::FindValue) => dht.answer_find(header.id, body, out),
             Some(Kind::FindNode) => dht.answer_find_node(from, header.id, body, out),
             _ => {
