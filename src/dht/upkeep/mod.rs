@@ -4,7 +4,7 @@
 //! - After joining, a node looks up its own id and then a random key in each bucket that is farther away
 //!   than the k nodes closest to it (Maymounkov and Mazières, *Kademlia*, 2002, section 2.3); what is
 //!   closer, the first lookup has found. From then on it looks into every bucket in which nothing was
-//!   looked up for an hour.
+//!   looked up for an hour, and for its own id every few minutes.
 //! - The k closest neighbours, which hold the same records, are asked for a sign of life when nothing was
 //!   heard of them for half a minute; silent members when their time has come.
 //! - A node that knows nobody who answers goes back to the addresses through which it joined, ever more
@@ -28,6 +28,8 @@ use crate::id::{ID_LEN, Key, NodeId};
 
 /// The default of [`UpkeepConfig::refresh`]: 1 hour.
 pub const REFRESH: Duration = Duration::from_secs(3_600);
+/// The default of [`UpkeepConfig::neighbours`]: 5 minutes.
+pub const NEIGHBOURS: Duration = Duration::from_secs(300);
 /// The default of [`UpkeepConfig::ping`]: 30 s.
 pub const PING: Duration = Duration::from_secs(30);
 /// The default of [`UpkeepConfig::rejoin_min`]: 1 s.
@@ -50,6 +52,9 @@ const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
 pub struct UpkeepConfig {
     /// A bucket in which nothing was looked up for so long is looked into; default [`REFRESH`].
     pub refresh: Duration,
+    /// The own id is looked up so often: a node that has come closer need not have met this one. Default
+    /// [`NEIGHBOURS`].
+    pub neighbours: Duration,
     /// A neighbour that was not heard of for so long is asked for a sign of life; default [`PING`].
     pub ping: Duration,
     /// How long a node that knows nobody waits before it tries its bootstrap addresses again; doubles with
@@ -61,7 +66,13 @@ pub struct UpkeepConfig {
 
 impl Default for UpkeepConfig {
     fn default() -> Self {
-        Self { refresh: REFRESH, ping: PING, rejoin_min: REJOIN_MIN, rejoin_max: REJOIN_MAX }
+        Self {
+            refresh: REFRESH,
+            neighbours: NEIGHBOURS,
+            ping: PING,
+            rejoin_min: REJOIN_MIN,
+            rejoin_max: REJOIN_MAX,
+        }
     }
 }
 
@@ -71,6 +82,7 @@ impl UpkeepConfig {
         let clamp = |time: Duration| time.clamp(Duration::from_millis(1), WAIT_MAX);
         Self {
             refresh: clamp(self.refresh),
+            neighbours: clamp(self.neighbours),
             ping: clamp(self.ping),
             rejoin_min: clamp(self.rejoin_min),
             rejoin_max: clamp(self.rejoin_max.max(self.rejoin_min)),
@@ -161,7 +173,7 @@ impl Upkeep {
             }
             self.looking = None;
             let first = self.buckets.values().copied().fold(self.own_at, Instant::min);
-            self.lookup_at = first.max(now + self.config.ping.min(self.config.refresh));
+            self.lookup_at = first.max(now + self.config.ping);
         }
         self.ping(now, members)
     }
@@ -179,12 +191,13 @@ impl Upkeep {
     /// `key` was looked up, for whatever reason. Returns whether that was a duty, so that the next one may
     /// be due.
     pub fn looked_up<T>(&mut self, now: Instant, key: &Key, members: &Members<T>) -> bool {
-        let next = now + self.jittered(self.config.refresh);
         let bucket = bucket_of(members.table().own(), key);
         if bucket < OWN {
+            let next = now + self.jittered(self.config.refresh);
             self.buckets.insert(bucket, next);
         } else {
-            (self.own_at, self.settled) = (next, true);
+            self.own_at = now + self.jittered(self.config.neighbours);
+            self.settled = true;
         }
         let was_duty = self.looking.take_if(|looking| looking == key).is_some();
         if was_duty {
@@ -209,7 +222,7 @@ impl Upkeep {
     fn lookup<T>(&mut self, now: Instant, members: &Members<T>) -> Option<Key> {
         let own = *members.table().own();
         if self.own_at <= now {
-            self.own_at = now + self.jittered(self.config.refresh);
+            self.own_at = now + self.jittered(self.config.neighbours);
             return Some(own.to_key());
         }
         if !self.settled {
