@@ -116,7 +116,9 @@ impl Inner {
             state.live.insert(id, Arc::clone(peer));
         }
         drop(state);
-        if matches!(admitted, Admitted::Kept(_)) {
+        if let Admitted::Kept(lease) = &admitted {
+            // Whoever waits for the peer finds it where the services keep their peers.
+            self.inbound.connected(&intro.peer, &intro.hello, lease.peer().connection.remote());
             self.arrived.notify_waiters();
         }
         self.retire(retired);
@@ -140,7 +142,6 @@ impl Inner {
             let lost = serve::accept(Arc::clone(&served), service).await;
             pool.lost(&served, lost);
         });
-        self.inbound.connected(&peer.id, &ready.intro.hello, peer.connection.remote());
     }
 
     /// The connection has ended: its requesters are told and its place is free.
