@@ -166,6 +166,11 @@ impl Node {
 
 #[cfg(feature = "test-util")]
 impl Node {
+    /// The members of its routing table that answer, those that share the least with its id first.
+    pub fn table(&self) -> Vec<NodeId> {
+        self.inner.dht.table()
+    }
+
     /// Ends the node at once, as a crash would.
     pub(crate) fn abort(&self) {
         self.inner.stop();

@@ -28,8 +28,12 @@ pub(crate) trait Inbound: Send + Sync {
         later: &mut Later,
     ) -> Result<(), Violation>;
 
-    /// A peer has become Ready, over its first connection or a further one, which ends at `remote`.
+    /// A peer is becoming Ready, over its first connection or a further one, which ends at `remote`. Who
+    /// waits for it is told afterwards.
     fn connected(&self, peer: &NodeId, hello: &Hello, remote: SocketAddr);
+
+    /// The peer has said that it shuts down.
+    fn left(&self, peer: &NodeId);
 
     /// No address of the peer answered.
     fn unreachable(&self, peer: &NodeId);

@@ -281,5 +281,8 @@ impl Inner {
     fn peer_leaves(&self, peer: &Arc<Peer>, code: CloseCode) {
         let _ = self.lock().policy.retire_one(peer.conn, admit::close_reason(code));
         peer.drain(code, upkeep::DRAIN);
+        if code == CloseCode::Shutdown {
+            self.inbound.left(&peer.id);
+        }
     }
 }

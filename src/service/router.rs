@@ -57,6 +57,12 @@ impl Inbound for Router {
         }
     }
 
+    fn left(&self, peer: &NodeId) {
+        if let Some(dht) = self.dht() {
+            dht.left(peer);
+        }
+    }
+
     fn unreachable(&self, peer: &NodeId) {
         if let Some(dht) = self.dht() {
             dht.unreachable(peer);

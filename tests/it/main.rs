@@ -20,4 +20,5 @@ mod shutdown;
 mod store;
 mod store_more;
 mod tls;
+mod upkeep;
 mod util;

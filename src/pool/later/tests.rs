@@ -152,6 +152,8 @@ impl Inbound for Promising {
 
     fn connected(&self, _: &NodeId, _: &Hello, _: SocketAddr) {}
 
+    fn left(&self, _: &NodeId) {}
+
     fn unreachable(&self, _: &NodeId) {}
 }
 

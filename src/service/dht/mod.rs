@@ -191,6 +191,13 @@ impl DhtService {
         lock(&self.members).table().len()
     }
 
+    /// The members of the routing table that answer.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn table(&self) -> Vec<NodeId> {
+        let members = lock(&self.members);
+        members.table().iter().map(|member| member.id).filter(|id| !members.is_silent(id)).collect()
+    }
+
     /// Records held for others and the bytes of their values.
     pub(crate) fn held(&self) -> (usize, usize) {
         self.shards.iter().map(lock).fold((0, 0), |sum, shard| (sum.0 + shard.len(), sum.1 + shard.bytes()))
@@ -207,8 +214,7 @@ impl DhtService {
     pub(crate) fn connected(self: &Arc<Self>, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
         let now = runtime::now();
         if !hello.serves {
-            lock(&self.changes).gone(peer);
-            return lock(&self.members).left(now, peer);
+            return self.left(peer);
         }
         let advertised = hello.endpoints.iter().filter_map(|text| text.parse().ok());
         let usable = advertised.filter(|endpoint: &Endpoint| !endpoint.is_unspecified());
@@ -219,6 +225,12 @@ impl DhtService {
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.check(ping);
         }
+    }
+
+    /// A peer has said that it shuts down, or does not serve.
+    pub(crate) fn left(&self, peer: &NodeId) {
+        lock(&self.members).left(runtime::now(), peer);
+        lock(&self.changes).gone(peer);
     }
 
     /// No address of the peer answered.
