@@ -32,6 +32,7 @@ pub struct MeshBuilder {
     config: Config,
     faults: bool,
     trust: Trust,
+    reach: fn(usize, usize) -> bool,
 }
 
 /// Nodes in one process that have joined one mesh.
@@ -61,7 +62,14 @@ struct Seat {
 impl LocalMesh {
     /// Describes a mesh of 5 nodes, with default settings, seed 42 and no faults.
     pub fn builder() -> MeshBuilder {
-        MeshBuilder { nodes: 5, seed: 42, config: Config::default(), faults: false, trust: Trust::pinned() }
+        MeshBuilder {
+            nodes: 5,
+            seed: 42,
+            config: Config::default(),
+            faults: false,
+            trust: Trust::pinned(),
+            reach: |_, _| true,
+        }
     }
 
     /// How many nodes the mesh has, killed ones included.
@@ -142,16 +150,17 @@ impl LocalMesh {
         let alive: Vec<PeerAddr> =
             (0..self.len()).filter(|j| !self.is_killed(*j)).map(|j| self.nodes[j].peer_addr()).collect();
         let bootstrap = (!alive.is_empty()).then(|| alive[self.rng.random_range(0..alive.len())].clone());
-        let (node, seat) = self.start(true, bootstrap).await?;
+        let (node, seat) = self.start(true, bootstrap, &[]).await?;
         (self.nodes[i], self.seats[i]) = (node, seat);
         Ok(())
     }
 
-    /// Starts the next node that follows from the seed.
+    /// Starts the next node that follows from the seed; it cannot send to `cut`.
     async fn start(
         &mut self,
         with_faults: bool,
         bootstrap: Option<PeerAddr>,
+        cut: &[SocketAddr],
     ) -> Result<(Node, Seat), SpawnError> {
         let mut secret = [0; 32];
         self.rng.fill_bytes(&mut secret);
@@ -164,6 +173,7 @@ impl LocalMesh {
             .seed(self.seed.wrapping_add(self.started))
             .bootstrap(bootstrap);
         if let Some(faults) = &faults {
+            cut.iter().for_each(|addr| faults.cut(*addr));
             builder = builder.faults(faults.clone());
         }
         let node = builder.spawn().await?;
@@ -320,7 +330,14 @@ impl MeshBuilder {
         self
     }
 
-    /// Starts the nodes one after another; each joins through the first.
+    /// Which nodes reach each other: node `a` and the later node `b` are cut off from each other, until
+    /// that is healed, unless `reach(a, b)`. Makes faults possible.
+    pub fn reach(mut self, reach: fn(usize, usize) -> bool) -> Self {
+        self.reach = reach;
+        self.faults()
+    }
+
+    /// Starts the nodes one after another; each joins through the first that it reaches.
     ///
     /// # Errors
     ///
@@ -335,24 +352,29 @@ impl MeshBuilder {
             started: 0,
             rng: ChaCha8Rng::seed_from_u64(self.seed),
         };
-        for _ in 0..self.nodes {
-            let bootstrap = mesh.nodes.first().map(Node::peer_addr);
-            let (node, seat) = mesh.start(self.faults, bootstrap).await?;
+        for i in 0..self.nodes {
+            let (near, far): (Vec<usize>, Vec<usize>) = (0..i).partition(|j| (self.reach)(*j, i));
+            let bootstrap = near.first().map(|j| mesh.nodes[*j].peer_addr());
+            let cut: Vec<_> = far.iter().map(|j| mesh.seats[*j].addr).collect();
+            let (node, seat) = mesh.start(self.faults, bootstrap, &cut).await?;
             mesh.nodes.push(node);
             mesh.seats.push(seat);
+            far.into_iter().for_each(|j| mesh.cut(j, i));
         }
-        mesh.settle().await;
+        mesh.settle(self.reach).await;
         Ok(mesh)
     }
 }
 
 impl LocalMesh {
-    /// Waits until every node knows every other, or as many as a table of a big mesh takes.
-    async fn settle(&self) {
+    /// Waits until every node knows every other that it reaches, or as many as a table of a big mesh takes.
+    async fn settle(&self, reach: fn(usize, usize) -> bool) {
         let deadline = runtime::now() + Duration::from_secs(10);
-        let enough = (self.nodes.len().saturating_sub(1)).min(self.config.k.min(20));
+        let near = |i: usize, j: usize| i != j && reach(i.min(j), i.max(j));
+        let enough = |i| (0..self.len()).filter(|j| near(i, *j)).count().min(self.config.k.min(20));
+        let enough: Vec<_> = (0..self.len()).map(enough).collect();
         loop {
-            if self.nodes.iter().all(|node| node.stats().table_nodes >= enough) {
+            if self.nodes.iter().zip(&enough).all(|(node, enough)| node.stats().table_nodes >= *enough) {
                 return;
             }
             if runtime::now() > deadline {

@@ -8,6 +8,7 @@ use crate::dht::record::TTL_MAX;
 use crate::dht::replication::ReplicationConfig;
 use crate::dht::store::StoreLimits;
 use crate::pool::{PoolConfig, PoolConfigError};
+use crate::route::relays::RelayConfig;
 use crate::transport::{TransportConfig, TransportConfigError};
 use crate::wire::{Class, Grant};
 
@@ -57,6 +58,8 @@ pub struct Config {
     pub log: LogLimits,
     /// How it keeps records where they belong.
     pub replication: ReplicationConfig,
+    /// What the node passes on for others that cannot reach each other.
+    pub relay: RelayConfig,
     /// The connections that it keeps.
     pub pool: PoolConfig,
     /// The limits of each connection.
@@ -75,6 +78,7 @@ impl Default for Config {
             store: StoreLimits::default(),
             log: LogLimits::default(),
             replication: ReplicationConfig::default(),
+            relay: RelayConfig::default(),
             pool: PoolConfig::default(),
             transport: TransportConfig::default(),
         }

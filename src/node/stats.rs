@@ -1,5 +1,7 @@
 //! What a node counts.
 
+use std::sync::atomic::Ordering;
+
 use super::Inner;
 use crate::pool::PoolStats;
 
@@ -29,6 +31,16 @@ pub struct NodeStats {
     pub replicated: u64,
     /// Copies that they refused, or that did not arrive.
     pub not_replicated: u64,
+    /// Requests that were passed on for others.
+    pub relayed: u64,
+    /// Requests for others that were not passed on: forged, seen before, or too many.
+    pub relay_refused: u64,
+    /// Own requests that took a route through others.
+    pub routed_sent: u64,
+    /// Requests for this node that came by a route.
+    pub routed_received: u64,
+    /// Times that the direct way to a peer with a route was tried in the background.
+    pub direct_probes: u64,
     /// Replies that came after their requester had given up.
     pub late_replies: u64,
     /// UDP datagrams sent.
@@ -51,6 +63,7 @@ impl NodeStats {
     pub(super) fn of(inner: &Inner) -> Self {
         let activity = inner.pool.activity();
         let traffic = activity.traffic;
+        let paths = inner.path.counts();
         let (held_records, held_bytes) = inner.dht.held();
         let (replicated, not_replicated) = inner.dht.replicated();
         let (published_records, published_bytes) = inner.dht.published();
@@ -66,6 +79,11 @@ impl NodeStats {
             published_bytes,
             replicated,
             not_replicated,
+            relayed: paths.relayed.load(Ordering::Relaxed),
+            relay_refused: paths.relay_refused.load(Ordering::Relaxed),
+            routed_sent: paths.routed_sent.load(Ordering::Relaxed),
+            routed_received: paths.routed_received.load(Ordering::Relaxed),
+            direct_probes: paths.direct_probes.load(Ordering::Relaxed),
             late_replies: activity.late_replies,
             datagrams_sent: traffic.datagrams_sent,
             datagrams_received: traffic.datagrams_received,

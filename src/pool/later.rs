@@ -80,6 +80,13 @@ impl Later {
         Self { limit, request: (0, 0), desk: None }
     }
 
+    /// For one request that came in another.
+    pub(crate) fn alone(header: &Header) -> Self {
+        let mut later = Self::new(Grant { requests: 1, bytes: header.body_len });
+        later.begin(header);
+        later
+    }
+
     /// The next promise is for the request with this header.
     pub(super) fn begin(&mut self, header: &Header) {
         self.request = (header.id, header.body_len);
@@ -88,7 +95,6 @@ impl Later {
     /// Promises a reply to the request that is being answered, which then must append none itself.
     ///
     /// The promise holds for [`PROMISE_MAX`].
-    #[cfg_attr(not(any(test, feature = "persist")), expect(dead_code, reason = "its first user lands apart"))]
     pub(crate) fn promise(&mut self) -> Replier {
         let (id, bytes) = self.request;
         let until = runtime::after(PROMISE_MAX);
@@ -115,7 +121,7 @@ impl Later {
     }
 
     /// Whether nothing is promised and nothing is yet to be written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.desk.is_none()
     }
 
@@ -127,7 +133,7 @@ impl Later {
     }
 
     /// Returns when a reply may be ready, at once if none is promised. Cancel safe.
-    pub(super) async fn ready(&self) {
+    pub(crate) async fn ready(&self) {
         let Some(desk) = &self.desk else { return };
         let earliest = desk.lock().earliest;
         let wake = desk.wake.notified();
@@ -138,7 +144,7 @@ impl Later {
     }
 
     /// Appends the replies that are ready to `out`, and a failure for each promise that is too old.
-    pub(super) fn take(&mut self, out: &mut BytesMut) {
+    pub(crate) fn take(&mut self, out: &mut BytesMut) {
         let Some(desk) = &self.desk else { return };
         let now = runtime::now();
         let mut state = desk.lock();
@@ -205,7 +211,6 @@ fn fail(id: u64, out: &mut BytesMut) {
     let _ = Failed { code: Failed::ABANDONED }.encode(id, out);
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "its first user lands apart"))]
 impl Replier {
     /// Answers: `encode` appends one reply frame under the id that it is given. A promise that has
     /// ended is not answered, and `encode` not called.
@@ -216,6 +221,7 @@ impl Replier {
     }
 
     /// Whether nobody waits for the answer any more.
+    #[cfg(test)]
     pub(crate) fn is_cancelled(&self) -> bool {
         !self.desk.lock().promised.contains_key(&self.id)
     }

@@ -45,6 +45,7 @@ pub(crate) use peer::{Peer, Room};
 pub use policy::config::{PoolConfig, PoolConfigError};
 pub use policy::report::{ClosedConnection, Closes, Explain, OpenConnection, PoolStats};
 pub use policy::types::{CloseReason, DialFailure};
+pub(crate) use single::deliver;
 
 use policy::Policy;
 use policy::types::{ConnId, Release, Retire};
@@ -196,6 +197,18 @@ impl Pool {
         if peers.iter().any(|peer| state.policy.is_suspect(*peer)) {
             peers.sort_by_key(|peer| state.policy.is_suspect(*peer));
         }
+    }
+
+    /// Whether there is a connection to `peer` that takes requests.
+    pub(crate) fn is_live(&self, peer: &NodeId) -> bool {
+        self.inner.lock().policy.is_live(*peer)
+    }
+
+    /// The peers with a resident connection that have not lately left requests unanswered.
+    pub(crate) fn responsive(&self) -> Vec<NodeId> {
+        let state = self.inner.lock();
+        let residents = state.policy.residents().map(|(id, _)| id);
+        residents.filter(|id| !state.policy.is_suspect(*id)).collect()
     }
 
     /// The peers with a resident connection.

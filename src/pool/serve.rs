@@ -353,7 +353,7 @@ fn answer(
             later.cancel(id);
             Ok(())
         }
-        Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish) => {
+        Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish | Kind::Route) => {
             later.begin(&frame.header);
             inbound.request(&peer.id, &frame.header, frame.body, out, later)?;
             if later.is_overdrawn() { Err(Violation::Excess) } else { Ok(()) }

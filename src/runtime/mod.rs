@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -16,6 +16,13 @@ use tokio_util::task::TaskTracker;
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+/// Milliseconds since 1970, by the clock that the operator sets. It jumps: never for measuring time.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// No deadline lies further ahead, so that no duration a user chooses overflows the clock.
@@ -35,19 +42,6 @@ pub(crate) fn entropy() -> u64 {
         use std::hash::{BuildHasher, RandomState};
         RandomState::new().hash_one(now())
     })
-}
-
-/// The wall clock, since the Unix epoch: for what the next run of this node reads, and nothing else.
-#[cfg(feature = "persist")]
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
-pub(crate) fn unix() -> Duration {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
-}
-
-/// Runs `work`, which blocks, on a thread of its own, whose end its owner sees to.
-#[cfg(feature = "persist")]
-pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
 /// The tasks of one node: counted, and cancelled together.

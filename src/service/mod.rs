@@ -1,6 +1,7 @@
 //! The services: drivers between the pure parts below and the peers in the pool.
 
 pub(crate) mod dht;
+pub(crate) mod path;
 mod request;
 mod router;
 

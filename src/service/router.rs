@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use bytes::BytesMut;
 
 use super::dht::DhtService;
+use super::path::PathService;
 use crate::id::NodeId;
 use crate::pool::{Inbound, Later, Violation};
 use crate::wire::{self, Header, Hello, Kind};
@@ -14,12 +15,18 @@ use crate::wire::{self, Header, Hello, Kind};
 #[derive(Debug, Default)]
 pub(crate) struct Router {
     dht: OnceLock<Weak<DhtService>>,
+    path: OnceLock<Weak<PathService>>,
 }
 
 impl Router {
-    /// Connects the DHT service, once.
-    pub(crate) fn connect(&self, dht: &Arc<DhtService>) {
+    /// Connects the services, once.
+    pub(crate) fn connect(&self, dht: &Arc<DhtService>, path: &Arc<PathService>) {
         let _ = self.dht.set(Arc::downgrade(dht));
+        let _ = self.path.set(Arc::downgrade(path));
+    }
+
+    fn path(&self) -> Option<Arc<PathService>> {
+        self.path.get().and_then(Weak::upgrade)
     }
 
     fn dht(&self) -> Option<Arc<DhtService>> {
@@ -36,12 +43,18 @@ impl Inbound for Router {
         out: &mut BytesMut,
         later: &mut Later,
     ) -> Result<(), Violation> {
+        let kind = Kind::from_u8(header.kind);
+        if kind == Some(Kind::Route)
+            && let Some(path) = self.path()
+        {
+            return path.received(self, from, header.id, body, out, later);
+        }
         let Some(dht) = self.dht().filter(|dht| dht.serves()) else {
             wire::encode_unsupported(header.id, out);
             return Ok(());
         };
-        match Kind::from_u8(header.kind) {
-            Some(Kind::Store) => dht.answer_store(from, header.id, body, out, later),
+        match kind {
+            Some(Kind::Store) => dht.answer_store(from, header.id, body, out),
             Some(Kind::FindValue) => dht.answer_find(header.id, body, out),
             Some(Kind::FindNode) => dht.answer_find_node(from, header.id, body, out),
             _ => {
@@ -52,6 +65,9 @@ impl Inbound for Router {
     }
 
     fn connected(&self, peer: &NodeId, hello: &Hello, remote: SocketAddr) {
+        if let Some(path) = self.path() {
+            path.connected(peer);
+        }
         if let Some(dht) = self.dht() {
             dht.connected(peer, hello, remote);
         }

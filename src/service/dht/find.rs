@@ -10,12 +10,13 @@ use bytes::BytesMut;
 
 use super::DhtService;
 use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
+use super::part::CONNECTIONS_TRIED;
 use super::receipt::Record;
-use super::store::CONNECTIONS_TRIED;
 use crate::dht::record::is_tombstone;
 use crate::id::{Key, NodeId};
-use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag};
+use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag, deliver};
 use crate::runtime;
+use crate::service::path::{Access, Answer};
 use crate::wire::{Class, FindBatch, HEADER_LEN, RecordKind};
 
 /// Encoded bytes of a key in a FIND_VALUE frame, at most.
@@ -280,7 +281,8 @@ impl DhtService {
         let service = Arc::clone(self);
         self.tasks.spawn(async move {
             match service.ask_late(&node, &keys, deadline, &sink, tag).await {
-                Ok(()) => promise.hand_over(),
+                Ok(None) => promise.hand_over(),
+                Ok(Some(answer)) => deliver(promise, tag.count, &answer.header, &answer.body),
                 Err(error) => promise.settle(Outcome::Failed(error)),
             }
             drop(permit);
@@ -288,18 +290,29 @@ impl DhtService {
     }
 
     async fn ask_late(
-        &self,
+        self: &Arc<Self>,
         node: &NodeId,
         keys: &[(Key, Option<NodeId>)],
         deadline: Instant,
         sink: &Arc<dyn Sink>,
         tag: Tag,
-    ) -> Result<(), RequestError> {
+    ) -> Result<Option<Answer>, RequestError> {
+        let mut last = RequestError::NotSent;
         for _ in 0..CONNECTIONS_TRIED {
-            let lease = self.pool.acquire(node, deadline).await.map_err(|_| RequestError::Unreachable)?;
+            let access = self.path.reach(node, size(keys), deadline).await;
+            let lease = match access.map_err(|_| RequestError::Unreachable)? {
+                Access::Direct(lease) => lease,
+                Access::Routed => match self.path.routed(node, &frame(keys), deadline).await {
+                    Err(RequestError::Unreachable) => {
+                        last = RequestError::Unreachable;
+                        continue;
+                    }
+                    answer => return answer.map(Some),
+                },
+            };
             loop {
                 match push(&lease, keys, deadline, sink, tag) {
-                    Ok(()) => return Ok(()),
+                    Ok(()) => return Ok(None),
                     Err(Refusal::NoRoom) => match lease.room_for(class(keys), size(keys), deadline).await {
                         Ok(()) => {}
                         Err(RequestError::NotSent) => break,
@@ -310,7 +323,7 @@ impl DhtService {
                 }
             }
         }
-        Err(RequestError::NotSent)
+        Err(last)
     }
 
     /// What one peer holds under `key`, asked over the network whatever this node holds itself.
@@ -322,7 +335,7 @@ impl DhtService {
     ) -> Result<Vec<Record>, QueryError> {
         let deadline = runtime::after(timeout);
         // Held until the answer is there, so that the question finds this connection.
-        let _lease = self.pool.acquire(&peer, deadline).await?;
+        let _access = self.path.reach(&peer, ASK_BYTES_MAX, deadline).await?;
         let op = FindOp::new();
         self.ask(&op, peer, 0, vec![(key, None)], deadline);
         let answers = op.next().await.result?;
@@ -360,11 +373,21 @@ fn push(
     tag: Tag,
 ) -> Result<(), Refusal> {
     let waiting = (Arc::clone(sink), tag);
-    lease.try_request(class(keys), size(keys), deadline, waiting, |id, out: &mut BytesMut| {
-        let mut batch = FindBatch::open(id, out);
-        for (key, after) in keys {
-            // The frame is far below its limits: `find_many` cuts its keys accordingly.
-            let _ = batch.push(key, RecordKind::VALUE, after.as_ref(), out);
-        }
-    })
+    let encode = |id, out: &mut BytesMut| encode(keys, id, out);
+    lease.try_request(class(keys), size(keys), deadline, waiting, encode)
+}
+
+/// The question as a frame of its own.
+fn frame(keys: &[(Key, Option<NodeId>)]) -> BytesMut {
+    let mut frame = BytesMut::with_capacity(size(keys));
+    encode(keys, 0, &mut frame);
+    frame
+}
+
+fn encode(keys: &[(Key, Option<NodeId>)], id: u64, out: &mut BytesMut) {
+    let mut batch = FindBatch::open(id, out);
+    for (key, after) in keys {
+        // The frame is far below its limits: `find_many` cuts its keys accordingly.
+        let _ = batch.push(key, RecordKind::VALUE, after.as_ref(), out);
+    }
 }

@@ -25,17 +25,18 @@ use crate::dht::table::Insert;
 use crate::id::{Key, NodeId};
 use crate::pool::Pool;
 use crate::runtime::{self, Tasks};
+use crate::service::path::PathService;
 use crate::wire::Hello;
 
 use outgoing::Deliveries;
 use replicate::Changes;
 
-mod durable;
 mod find;
 mod find_many;
 mod find_op;
 mod join;
 mod outgoing;
+mod part;
 mod receipt;
 mod replica;
 mod replicate;
@@ -44,7 +45,7 @@ mod store_many;
 mod store_op;
 
 pub use find::{FindError, QueryError};
-pub use receipt::{Durability, Receipt, Record};
+pub use receipt::{Receipt, Record};
 pub use store::StoreError;
 pub(crate) use store::StoreOptions;
 
@@ -76,6 +77,7 @@ pub(crate) struct DhtConfig {
 pub(crate) struct DhtService {
     local: NodeId,
     pub(super) pool: Pool,
+    pub(super) path: Arc<PathService>,
     pub(super) tasks: Tasks,
     config: DhtConfig,
     members: Mutex<Members<()>>,
@@ -85,12 +87,6 @@ pub(crate) struct DhtService {
     log: [Mutex<PublicationLog>; SHARDS],
     /// The sequence of the next publication.
     next_seq: AtomicU64,
-    /// What makes the node's part durable, if it has a data directory.
-    #[cfg(feature = "persist")]
-    disk: std::sync::OnceLock<crate::persist::Disk>,
-    /// The peers of the last run, the one seen last first.
-    #[cfg(feature = "persist")]
-    known: std::sync::OnceLock<Vec<crate::persist::Contact>>,
     deferred: Arc<Semaphore>,
     changes: Mutex<Changes>,
     deliveries: Arc<Deliveries>,
@@ -104,7 +100,14 @@ impl std::fmt::Debug for DhtService {
 }
 
 impl DhtService {
-    pub(crate) fn new(local: NodeId, pool: Pool, tasks: Tasks, config: DhtConfig, seed: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        local: NodeId,
+        pool: Pool,
+        path: Arc<PathService>,
+        tasks: Tasks,
+        config: DhtConfig,
+        seed: u64,
+    ) -> Arc<Self> {
         let epoch = runtime::now();
         let keys = |i: usize| (seed, i as u64);
         let (store, log) = (config.store.per_shard(SHARDS), config.log.per_shard(SHARDS));
@@ -117,16 +120,13 @@ impl DhtService {
         Arc::new(Self {
             local,
             pool,
+            path,
             tasks,
             members: Mutex::new(Members::new(local, config.k)),
             shards: array::from_fn(|i| Mutex::new(shard(i))),
             log: array::from_fn(|i| Mutex::new(PublicationLog::new(epoch, log, keys(i)))),
             config,
             next_seq: AtomicU64::new(1),
-            #[cfg(feature = "persist")]
-            disk: std::sync::OnceLock::new(),
-            #[cfg(feature = "persist")]
-            known: std::sync::OnceLock::new(),
             deferred: Arc::new(Semaphore::new(DEFERRED_MAX)),
             changes: Mutex::default(),
             deliveries: Arc::default(),
@@ -221,7 +221,6 @@ impl DhtService {
         self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
         let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), ());
         lock(&self.changes).connected(*peer, hello.boot);
-        self.save_contact(peer);
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.check(ping);
         }

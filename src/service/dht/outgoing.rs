@@ -9,11 +9,11 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::store::Part;
+use super::part::Part;
 use super::{DhtService, lock};
 use crate::dht::pace::Pace;
 use crate::id::NodeId;
-use crate::pool::{LANE_FRAME_MAX, Outcome, Promise, Sink, Tag};
+use crate::pool::{LANE_FRAME_MAX, Outcome, Sink, Tag};
 use crate::runtime;
 use crate::wire::{self, Class, Status};
 
@@ -133,15 +133,9 @@ impl DhtService {
         let delivery = Delivery { counts: Arc::clone(&self.deliveries), permit: Mutex::new(Some(permit)) };
         let sink: Arc<dyn Sink> = Arc::new(delivery);
         let tag = Tag { peer: 0, first: 0, count: batch.count };
-        let promise = Promise::new(Arc::clone(&sink), tag);
         let (service, records, class) = (Arc::clone(self), batch.records.freeze(), Class::Bulk);
         let part = Part { service, node, publisher, records, sink, tag, deadline, class };
-        self.tasks.spawn(async move {
-            match part.send().await {
-                Ok(()) => promise.hand_over(),
-                Err(error) => promise.settle(Outcome::Failed(error)),
-            }
-        });
+        self.tasks.spawn(part.carried());
     }
 }
 
@@ -155,7 +149,7 @@ impl Sink for Delivery {
     fn settle(&self, tag: Tag, outcome: Outcome<'_>) {
         let (mut applied, mut failed) = (0, 0);
         match outcome {
-            Outcome::Statuses { statuses, .. } => statuses.iter().for_each(|status| match status {
+            Outcome::Statuses(statuses) => statuses.iter().for_each(|status| match status {
                 Status::Applied => applied += 1,
                 Status::AlreadyHave | Status::Superseded { .. } => {}
                 _ => failed += 1,

@@ -11,18 +11,17 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::part::Part;
 use super::store_op::{Leases, StoreOp};
 use super::{DEFERRED_SHARE, DhtService, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
-use crate::dht::log::{Draft, LogFull, PublicationLog};
+use crate::dht::log::Draft;
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
-use crate::pool::{LANE_FRAME_MAX, Lease, Outcome, Peer, Promise, Refusal, RequestError, Room, Sink, Tag};
+use crate::pool::{Outcome, Peer, RequestError, Room, Sink, Tag};
 use crate::runtime;
-use crate::wire::{self, Class, RecordKind, StoreBatch};
+use crate::wire::{self, Class, RecordKind};
 
-/// Connections that are tried before a replica counts as unreachable: one may be retired under way.
-pub(super) const CONNECTIONS_TRIED: usize = 3;
 /// Sequence numbers that a replica may claim to hold; beyond it the claim is not believed, so that no
 /// replica can use up the counter.
 const SEQ_CLAIM_MAX: u64 = 1 << 62;
@@ -67,9 +66,9 @@ pub enum StoreError {
     /// The time to live is less than a millisecond or more than [`TTL_MAX`].
     #[error("a time to live of {0:?} is not between 1 ms and {TTL_MAX:?}")]
     Ttl(Duration),
-    /// The publication log of this node, or the file that it is kept in, is full: nothing was sent.
+    /// The publication log of this node is full: nothing was sent.
     #[error(transparent)]
-    LogFull(#[from] LogFull),
+    LogFull(#[from] crate::dht::log::LogFull),
     /// This node is shutting down: nothing was sent.
     #[error("this node is shutting down")]
     Shutdown,
@@ -167,7 +166,6 @@ impl DhtService {
         let ttl_ms = check(&value, options.ttl)?;
         let now = runtime::now();
         let (set, required) = self.aim(now, &key, options.ack)?;
-        self.sequences(1, runtime::after(options.timeout)).await;
         let deadline = runtime::after(options.timeout);
         let leases = self.leases(&set);
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
@@ -183,10 +181,9 @@ impl DhtService {
             {
                 return Err(StoreError::Superseded { seq: before });
             }
-            let seq = self.number(1).ok_or_else(|| full(&log))?;
+            let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
             encode(key, seq, ttl_ms, &value, &mut encoded);
             log.publish(now, key, Draft::value(value, options.ttl, seq))?;
-            self.save_own(std::iter::once((key, RecordKind::VALUE)));
             op.numbered(0, std::iter::once(seq));
             sending.queue(&encoded, 0, 1, &mut []);
         }
@@ -235,11 +232,6 @@ impl DhtService {
         self.next_seq.fetch_max(seq + 1, Ordering::Relaxed);
         true
     }
-}
-
-/// Says that nothing more fits `log`, or the file behind it.
-pub(super) fn full(log: &PublicationLog) -> LogFull {
-    LogFull { records: log.len(), bytes: log.bytes() }
 }
 
 /// Appends one value record.
@@ -318,63 +310,11 @@ impl<'a> Sending<'a> {
                 deadline: self.deadline,
                 class: self.class,
             };
-            let promise = Promise::new(Arc::clone(&self.sink), tag);
+            let carried = part.carried();
             self.service.tasks.spawn(async move {
-                match part.send().await {
-                    Ok(()) => promise.hand_over(),
-                    Err(error) => promise.settle(Outcome::Failed(error)),
-                }
+                carried.await;
                 drop(permit);
             });
-        }
-    }
-}
-
-/// Records for one replica that has to be waited for.
-pub(super) struct Part {
-    pub(super) service: Arc<DhtService>,
-    pub(super) node: NodeId,
-    pub(super) publisher: NodeId,
-    pub(super) records: Bytes,
-    pub(super) sink: Arc<dyn Sink>,
-    pub(super) tag: Tag,
-    pub(super) deadline: Instant,
-    pub(super) class: Class,
-}
-
-impl Part {
-    /// Tries again while connections come and go: what was not sent may be sent on the next one.
-    pub(super) async fn send(self) -> Result<(), RequestError> {
-        for _ in 0..CONNECTIONS_TRIED {
-            let lease = self.service.pool.acquire(&self.node, self.deadline).await;
-            let sent = self.push(&lease.map_err(|_| RequestError::Unreachable)?).await;
-            if sent != Err(RequestError::NotSent) {
-                return sent;
-            }
-        }
-        Err(RequestError::NotSent)
-    }
-
-    async fn push(&self, lease: &Lease) -> Result<(), RequestError> {
-        let publisher = self.publisher;
-        if self.records.len() + wire::STORE_PREFIX > LANE_FRAME_MAX {
-            let (records, count) = (self.records.clone(), self.tag.count);
-            lease.single(self.deadline, Arc::clone(&self.sink), self.tag, move |id, out| {
-                let mut batch = StoreBatch::open(id, &publisher, out);
-                let count = u16::try_from(count).unwrap_or(u16::MAX);
-                let _ = batch.push_many(&records, count, out);
-            });
-            return Ok(());
-        }
-        loop {
-            let size = self.records.len();
-            let waiting = (&self.sink, self.tag);
-            match lease.try_store(self.class, &publisher, &self.records, self.deadline, waiting, None) {
-                Ok(()) => return Ok(()),
-                Err(Refusal::NoRoom) => lease.room_for(self.class, size, self.deadline).await?,
-                Err(Refusal::Closed) => return Err(RequestError::NotSent),
-                Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
-            }
         }
     }
 }

@@ -1,0 +1,310 @@
+//! The way to a peer: directly, or through others that pass requests on.
+//!
+//! The services below ask [`PathService::reach`] how to get to a peer. Direct is tried first and has a
+//! head start; when it fails, the same request goes in an envelope ([`PathService::routed`]). What has
+//! worked is remembered, and the direct way tried again in the background. What arrives in envelopes,
+//! for this node or for others, is handled in [`relay`].
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::request::request;
+use crate::id::{Key, NodeId};
+use crate::identity::Identity;
+use crate::pool::{AcquireError, Lease, Pool, RequestError};
+use crate::route::envelope::{self, Request};
+use crate::route::relays::{RelayConfig, Relays};
+use crate::route::seen::Seen;
+use crate::route::strategy::{Choice, Strategies};
+use crate::route::way::{Hop, Way};
+use crate::runtime::{self, Tasks};
+use crate::wire::{
+    Class, HEADER_LEN, Header, Kind, ROUTE_OVERHEAD_MAX, ROUTED_BODY_MAX, Route, RouteError, RouteReply,
+    Routed,
+};
+
+mod relay;
+
+/// How long the direct way is tried before a route is looked for, at most half of the time there is.
+/// The dial goes on meanwhile.
+const HEAD_START: Duration = Duration::from_secs(1);
+/// How long the direct way is tried in the background.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Reaches peers, and passes on what others send to theirs.
+pub(crate) struct PathService {
+    local: NodeId,
+    identity: Identity,
+    /// The mesh that the node belongs to: the SHA-256 of its name.
+    realm: Key,
+    pool: Pool,
+    tasks: Tasks,
+    state: Mutex<State>,
+    counts: PathCounts,
+}
+
+struct State {
+    strategies: Strategies,
+    /// The envelopes that were for this node.
+    here: Seen,
+    /// Those that were passed on.
+    passing: Seen,
+    relays: Relays,
+}
+
+/// What the path service has done so far.
+#[derive(Debug, Default)]
+pub(crate) struct PathCounts {
+    /// Requests passed on for others.
+    pub(crate) relayed: AtomicU64,
+    /// Requests for others that were not passed on.
+    pub(crate) relay_refused: AtomicU64,
+    /// Own requests that took a route.
+    pub(crate) routed_sent: AtomicU64,
+    /// Requests for this node that came by a route.
+    pub(crate) routed_received: AtomicU64,
+    /// Times the direct way to a peer with a route was tried in the background.
+    pub(crate) direct_probes: AtomicU64,
+}
+
+/// How a peer is reached.
+#[derive(Debug)]
+pub(crate) enum Access {
+    /// Over this connection.
+    Direct(Lease),
+    /// By [`PathService::routed`].
+    Routed,
+}
+
+/// The reply frame of a routed request, verified to be its destination's.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) header: Header,
+    pub(crate) body: Bytes,
+    key: [u8; 32],
+    signature: [u8; 64],
+}
+
+/// What became of an attempt.
+enum Handed {
+    Answered(u8, Answer),
+    Failed(u8, RouteError),
+    Unsent,
+    Silent,
+}
+
+impl std::fmt::Debug for PathService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PathService").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl PathService {
+    pub(crate) fn new(
+        identity: Identity,
+        realm: Key,
+        pool: Pool,
+        tasks: Tasks,
+        relay: RelayConfig,
+    ) -> Arc<Self> {
+        let state = State {
+            strategies: Strategies::new(),
+            here: Seen::here(),
+            passing: Seen::passing(),
+            relays: Relays::new(relay),
+        };
+        Arc::new(Self {
+            local: identity.node_id(),
+            identity,
+            realm,
+            pool,
+            tasks,
+            state: Mutex::new(state),
+            counts: PathCounts::default(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn counts(&self) -> &PathCounts {
+        &self.counts
+    }
+
+    /// A connection to `peer` is there.
+    pub(crate) fn connected(&self, peer: &NodeId) {
+        self.lock().strategies.direct(peer);
+    }
+
+    /// How a request of `size` bytes gets to `peer`: over its connection, dialed if need be, or by a
+    /// route, when the direct way fails or is known to.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::acquire`], when there is nobody to route through either, or lately was no route.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dial that was begun goes on.
+    pub(crate) async fn reach(
+        self: &Arc<Self>,
+        peer: &NodeId,
+        size: usize,
+        deadline: Instant,
+    ) -> Result<Access, AcquireError> {
+        let now = runtime::now();
+        if size > ROUTED_BODY_MAX {
+            return self.pool.acquire(peer, deadline).await.map(Access::Direct);
+        }
+        let choice = self.lock().strategies.choose(now, peer);
+        match choice {
+            Choice::Routed { probe } if !self.pool.is_live(peer) => {
+                if probe {
+                    self.probe(*peer);
+                }
+                return Ok(Access::Routed);
+            }
+            Choice::Direct => {
+                let share = deadline.saturating_duration_since(now) / 2;
+                let error = match self.pool.acquire(peer, now + share.min(HEAD_START)).await {
+                    Ok(lease) => return Ok(Access::Direct(lease)),
+                    Err(error) => error,
+                };
+                if error.is_retryable() && !self.pool.responsive().is_empty() {
+                    // Until a route has failed as well, or the dial that goes on has reached its peer.
+                    self.lock().strategies.routed(runtime::now(), *peer);
+                    return Ok(Access::Routed);
+                }
+            }
+            Choice::Routed { .. } | Choice::DirectOnly => {}
+        }
+        self.pool.acquire(peer, deadline).await.map(Access::Direct)
+    }
+
+    /// Tries the direct way in the background: its connection ends the preference for the route.
+    fn probe(self: &Arc<Self>, peer: NodeId) {
+        self.counts.direct_probes.fetch_add(1, Ordering::Relaxed);
+        let pool = self.pool.clone();
+        self.tasks.spawn(async move {
+            let _ = pool.acquire(&peer, runtime::after(PROBE_TIMEOUT)).await;
+        });
+    }
+
+    /// Sends the request in `frame`, a whole encoded frame of any id, to `peer` by a route.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Unreachable`] when no route was found, as far as those say who were asked: it is
+    /// only their word that the request was not executed. It is sent at most once all the same: the
+    /// peer refuses an envelope that it has seen. [`RequestError::TooLarge`] above [`ROUTED_BODY_MAX`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The reply of a dropped future is dropped; the request may be executed.
+    pub(crate) async fn routed(
+        &self,
+        peer: &NodeId,
+        frame: &[u8],
+        deadline: Instant,
+    ) -> Result<Answer, RequestError> {
+        let (head, body) = frame.split_first_chunk::<HEADER_LEN>().ok_or(RequestError::Malformed)?;
+        if body.len() > ROUTED_BODY_MAX {
+            return Err(RequestError::TooLarge);
+        }
+        let Header { kind, flags, .. } = Header::decode(head);
+        let issued_ms = runtime::unix_ms();
+        let nonce = runtime::entropy();
+        let made = Request { destination: *peer, nonce, issued_ms, kind, flags, body };
+        let route = envelope::seal(&self.identity, &self.realm, &made);
+        self.counts.routed_sent.fetch_add(1, Ordering::Relaxed);
+        let way = Way::of_origin(self.local, *peer, deadline);
+        let (_, result) = self.walk(way, &route, &self.local).await;
+        let now = runtime::now();
+        match result {
+            Ok(answer) => {
+                self.lock().strategies.routed(now, *peer);
+                Ok(answer)
+            }
+            Err(error) => {
+                if !matches!(error, RouteError::Overloaded) {
+                    self.lock().strategies.nowhere(now, *peer);
+                }
+                Err(match error {
+                    RouteError::NoRoute | RouteError::MaxHops => RequestError::Unreachable,
+                    RouteError::Overloaded => RequestError::Backpressure,
+                    RouteError::Expired => RequestError::Timeout,
+                    _ => RequestError::Abandoned,
+                })
+            }
+        }
+    }
+
+    /// Tries the ways of an envelope one after another; returns how many times it was passed on, and what
+    /// came of it.
+    async fn walk(
+        &self,
+        mut way: Way,
+        route: &Route<'_>,
+        origin: &NodeId,
+    ) -> (u8, Result<Answer, RouteError>) {
+        loop {
+            let hop = match way.next(runtime::now(), &self.pool.responsive()) {
+                Ok(hop) => hop,
+                Err(error) => return (way.spent(), Err(error)),
+            };
+            match self.hand_on(&hop, &way, route, origin).await {
+                Handed::Answered(hops, answer) => {
+                    return (hops.saturating_add(1).saturating_add(way.spent()), Ok(answer));
+                }
+                Handed::Failed(hops, error) => way.failed(error, hops),
+                Handed::Unsent => way.unsent(),
+                Handed::Silent => way.silent(),
+            }
+        }
+    }
+
+    async fn hand_on(&self, hop: &Hop, way: &Way, route: &Route<'_>, origin: &NodeId) -> Handed {
+        let mut lease = None;
+        self.pool.try_acquire(&[hop.next], |_, ready| lease = ready);
+        let Some(lease) = lease else { return Handed::Unsent };
+        let passed = way.passed().to_vec();
+        let left_ms = u32::try_from(hop.left.as_millis()).unwrap_or(u32::MAX);
+        let next = Route { left_ms, hops: hop.hops, passed, ..route.clone() };
+        let size = ROUTE_OVERHEAD_MAX + route.body.len();
+        let encode = |id, out: &mut BytesMut| {
+            // Its lists and its body were measured when it was made or read.
+            let _ = next.encode(id, out);
+        };
+        let body = match request(&lease, Class::Request, size, hop.until, Kind::RouteReply, encode).await {
+            Ok(body) => body,
+            Err(error) if error.maybe_executed() => return Handed::Silent,
+            Err(_) => return Handed::Unsent,
+        };
+        self.read(&body, route, origin)
+    }
+
+    /// Reads what the next node has answered. Each node checks the answer, so that one who makes it up
+    /// is found out by the node before it, which has other ways to try.
+    fn read(&self, body: &Bytes, route: &Route<'_>, origin: &NodeId) -> Handed {
+        let forged = Handed::Failed(u8::MAX, RouteError::Refused);
+        let Ok(RouteReply { hops, result }) = RouteReply::decode(body) else { return forged };
+        match result {
+            Ok(routed) => {
+                let asked = (origin, route.nonce);
+                if envelope::check(&self.realm, &route.destination, asked, &routed).is_err() {
+                    return forged;
+                }
+                let Routed { kind, flags, key, signature, .. } = routed;
+                let body_len = u32::try_from(routed.body.len()).unwrap_or(u32::MAX);
+                let header = Header { kind, flags, body_len, id: 0 };
+                let body = body.slice_ref(routed.body);
+                Handed::Answered(hops, Answer { header, body, key, signature })
+            }
+            Err(error) => Handed::Failed(hops, error),
+        }
+    }
+}

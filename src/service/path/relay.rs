@@ -1,0 +1,182 @@
+//! What arrives in envelopes: requests for this node, and requests that it passes on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Answer, PathService};
+use crate::id::NodeId;
+use crate::identity::node_id_of;
+use crate::pool::{Inbound, Later, Violation};
+use crate::route::envelope;
+use crate::route::seen::Repeat;
+use crate::route::way::{LEFT_MAX, Way};
+use crate::runtime;
+use crate::wire::{self, HEADER_LEN, Header, Kind, Route, RouteError, RouteReply, Routed};
+
+/// A request that is being passed on, counted until it is dropped.
+struct Turn {
+    service: Arc<PathService>,
+    previous: NodeId,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.service.lock().relays.done(&self.previous);
+    }
+}
+
+impl From<Repeat> for RouteError {
+    fn from(repeat: Repeat) -> Self {
+        match repeat {
+            Repeat::Duplicate => Self::Refused,
+            Repeat::Full => Self::Overloaded,
+        }
+    }
+}
+
+impl PathService {
+    /// Handles a ROUTE frame of `from`: a request for this node is given to `inbound` as if its origin
+    /// had sent it, any other is passed on.
+    pub(crate) fn received(
+        self: &Arc<Self>,
+        inbound: &dyn Inbound,
+        from: &NodeId,
+        id: u64,
+        body: &[u8],
+        out: &mut BytesMut,
+        later: &mut Later,
+    ) -> Result<(), Violation> {
+        let route = Route::decode(body).map_err(|_| Violation::Malformed)?;
+        let taken = if route.destination == self.local {
+            self.arrived(inbound, &route, id, out, later)
+        } else {
+            self.pass_on(from, &route, body, later).inspect_err(|_| {
+                self.counts.relay_refused.fetch_add(1, Ordering::Relaxed);
+            })
+        };
+        match taken {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                RouteReply { hops: 0, result: Err(error) }.encode(id, out).map_err(|_| Violation::Malformed)
+            }
+        }
+    }
+
+    fn arrived(
+        self: &Arc<Self>,
+        inbound: &dyn Inbound,
+        route: &Route<'_>,
+        id: u64,
+        out: &mut BytesMut,
+        later: &mut Later,
+    ) -> Result<(), RouteError> {
+        let origin = envelope::origin(&self.realm, route).map_err(|_| RouteError::Refused)?;
+        if origin == self.local || !envelope::is_fresh(runtime::unix_ms(), route.issued_ms) {
+            return Err(RouteError::Refused);
+        }
+        if route.left_ms == 0 {
+            return Err(RouteError::Expired);
+        }
+        self.lock().here.insert(runtime::now(), origin, route.nonce)?;
+        self.counts.routed_received.fetch_add(1, Ordering::Relaxed);
+        let asked = (origin, route.nonce);
+        let body_len = u32::try_from(route.body.len()).unwrap_or(u32::MAX);
+        let header = Header { kind: route.kind, flags: route.flags, body_len, id };
+        let mut reply = BytesMut::new();
+        let mut promised = Later::alone(&header);
+        if is_request(route.kind) {
+            // A relay is not to blame for what an origin says.
+            let asked = inbound.request(&origin, &header, route.body, &mut reply, &mut promised);
+            asked.map_err(|_| RouteError::Refused)?;
+        } else {
+            wire::encode_unsupported(id, &mut reply);
+        }
+        if promised.is_empty() {
+            self.wrap(&asked, id, &reply, out);
+            return Ok(());
+        }
+        let mut replier = later.promise();
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            while reply.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = replier.cancelled() => return,
+                    () = promised.ready() => promised.take(&mut reply),
+                }
+            }
+            replier.reply(|id, out| service.wrap(&asked, id, &reply, out));
+        });
+        Ok(())
+    }
+
+    /// Appends the reply to the envelope `id`, with the signed reply frame in it.
+    fn wrap(&self, (origin, nonce): &(NodeId, u64), id: u64, frame: &[u8], out: &mut BytesMut) {
+        let result = match frame.split_first_chunk::<HEADER_LEN>() {
+            Some((head, body)) => {
+                let Header { kind, flags, .. } = Header::decode(head);
+                let answer = (kind, flags, body);
+                Ok(envelope::answer(&self.identity, &self.realm, (origin, *nonce), answer))
+            }
+            None => Err(RouteError::Refused),
+        };
+        if (RouteReply { hops: 0, result }).encode(id, out).is_err() {
+            // It is larger than may be routed.
+            let _ = RouteReply { hops: 0, result: Err(RouteError::Refused) }.encode(id, out);
+        }
+    }
+
+    fn pass_on(
+        self: &Arc<Self>,
+        from: &NodeId,
+        route: &Route<'_>,
+        frame: &[u8],
+        later: &mut Later,
+    ) -> Result<(), RouteError> {
+        let now = runtime::now();
+        let left = Duration::from_millis(route.left_ms.into()).min(LEFT_MAX);
+        let origin = node_id_of(&route.origin_key);
+        let way = Way::of_relay(self.local, from, origin, route, now + left)?;
+        envelope::origin(&self.realm, route).map_err(|_| RouteError::Refused)?;
+        let turn = {
+            let mut state = self.lock();
+            state.passing.insert(now, origin, route.nonce)?;
+            if !state.relays.admit(now, *from, frame.len()) {
+                return Err(RouteError::Overloaded);
+            }
+            Turn { service: Arc::clone(self), previous: *from }
+        };
+        self.counts.relayed.fetch_add(1, Ordering::Relaxed);
+        let frame = Bytes::copy_from_slice(frame);
+        let mut replier = later.promise();
+        self.tasks.spawn(async move {
+            let Ok(route) = Route::decode(&frame) else { return };
+            let (hops, result) = tokio::select! {
+                biased;
+                () = replier.cancelled() => return,
+                walked = turn.service.walk(way, &route, &origin) => walked,
+            };
+            let result = result.as_ref().map(Answer::as_routed).map_err(|error| *error);
+            replier.reply(|id, out| {
+                let _ = RouteReply { hops, result }.encode(id, out);
+            });
+        });
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn as_routed(&self) -> Routed<'_> {
+        let Self { header: Header { kind, flags, .. }, ref body, key, signature } = *self;
+        Routed { kind, flags, body, key, signature }
+    }
+}
+
+/// Whether the request may travel in an envelope; an envelope may not.
+fn is_request(kind: u8) -> bool {
+    let kind = Kind::from_u8(kind);
+    matches!(kind, Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish))
+}
