@@ -18,6 +18,8 @@ pub mod baseline;
 #[cfg(feature = "test-util")]
 pub mod mesh;
 mod node;
+#[cfg(feature = "persist")]
+mod persist;
 mod pool;
 mod runtime;
 mod service;
@@ -30,11 +32,13 @@ pub use node::{
     ALPHA, Builder, Config, ConfigError, DRAIN, Dht, FindMany, FindValue, JOIN_TIMEOUT, K_MAX, Node,
     NodeStats, PeerLease, Peers, QueryPeer, REQUEST_TIMEOUT, SpawnError, Store, StoreMany, TTL,
 };
+#[cfg(feature = "persist")]
+pub use persist::{DATA_BYTES_MAX, Damage, PersistError};
 pub use pool::{
     AcquireError, CloseReason, ClosedConnection, Closes, DialError, DialFailure, Explain, OpenConnection,
     PoolConfig, PoolConfigError, PoolStats, RequestError,
 };
-pub use service::dht::{FindError, QueryError, Receipt, Record, StoreError};
+pub use service::dht::{Durability, FindError, QueryError, Receipt, Record, StoreError};
 pub use transport::{
     Admit, AttemptError, BindError, CloseCode, ExpectError, Lost, PemError, PublicCertificate, Refusal, Side,
     SocketError, TlsError, TransportConfig, TransportConfigError, Trust, certificates_from_pem,

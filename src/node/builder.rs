@@ -1,13 +1,21 @@
 //! Where all wires are soldered: a node is put together here and nowhere else.
 
 use std::net::SocketAddr;
+#[cfg(feature = "persist")]
+use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "persist")]
+use std::time::Duration;
 
 use super::config::{Config, ConfigError, GRANTS};
 use super::{Inner, Node};
 use crate::addr::{Endpoint as Address, PeerAddr};
 use crate::id::Key;
+#[cfg(feature = "persist")]
+use crate::id::NodeId;
 use crate::identity::Identity;
+#[cfg(feature = "persist")]
+use crate::persist::{self, DATA_BYTES_MAX, PersistError};
 use crate::pool::{Parts, Pool};
 use crate::runtime::{self, Tasks};
 use crate::service::Router;
@@ -35,8 +43,18 @@ pub struct Builder {
     extra_roots: Vec<Vec<u8>>,
     config: Config,
     seed: Option<u64>,
+    #[cfg(feature = "persist")]
+    data: Data,
     #[cfg(feature = "test-util")]
     faults: Option<crate::transport::fault::Faults>,
+}
+
+/// Where the node keeps what survives a restart.
+#[cfg(feature = "persist")]
+#[derive(Debug)]
+struct Data {
+    dir: Option<PathBuf>,
+    bytes_max: u64,
 }
 
 /// Why a node could not be started.
@@ -55,6 +73,10 @@ pub enum SpawnError {
     /// The socket could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The data directory cannot be used; nothing in it was changed.
+    #[cfg(feature = "persist")]
+    #[error(transparent)]
+    Persist(#[from] PersistError),
 }
 
 impl Builder {
@@ -71,6 +93,8 @@ impl Builder {
             extra_roots: Vec::new(),
             config: Config::default(),
             seed: None,
+            #[cfg(feature = "persist")]
+            data: Data { dir: None, bytes_max: DATA_BYTES_MAX },
             #[cfg(feature = "test-util")]
             faults: None,
         }
@@ -144,13 +168,36 @@ impl Builder {
         self
     }
 
+    /// Keeps records held for others, own publications and contacts in this directory, which is made if
+    /// it is missing, so that a restart finds them again. By default they are in memory only.
+    ///
+    /// The node then acknowledges a record once it is on disk, and its replicas' receipts say so
+    /// ([`Receipt::durable`](crate::Receipt::durable)). The directory belongs to one identity and to one
+    /// running node; another one may use it once [`Node::shutdown`] has returned. The file in it is read
+    /// and verified whole at the start.
+    #[cfg(feature = "persist")]
+    pub fn data_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.data.dir = Some(dir.into());
+        self
+    }
+
+    /// How large the file in the data directory may grow, in bytes; by default [`DATA_BYTES_MAX`]. It
+    /// needs two to three times what the node holds. When it is full, the node goes on in memory but
+    /// acknowledges nothing that it cannot keep.
+    #[cfg(feature = "persist")]
+    pub fn data_bytes_max(mut self, bytes: u64) -> Self {
+        self.data.bytes_max = bytes;
+        self
+    }
+
     #[cfg(feature = "test-util")]
     pub(crate) fn faults(mut self, faults: crate::transport::fault::Faults) -> Self {
         self.faults = Some(faults);
         self
     }
 
-    /// Binds the socket, starts the node, and returns once every bootstrap address was tried.
+    /// Binds the socket, starts the node, and returns once every bootstrap address was tried. A node that
+    /// has a data directory then also tries the peers it knew, if it has reached nobody.
     ///
     /// A bootstrap node that does not answer is no error: see [`Node::join`].
     ///
@@ -169,6 +216,8 @@ impl Builder {
                 tracing::warn!(%address, %error, "bootstrap node not reached");
             }
         }
+        #[cfg(feature = "persist")]
+        node.inner.dht.rejoin(node.inner.config.join_timeout).await;
         Ok(node)
     }
 
@@ -178,6 +227,8 @@ impl Builder {
             return Err(SpawnError::Realm);
         }
         let local = self.identity.node_id();
+        #[cfg(feature = "persist")]
+        let opened = self.data.open(local)?;
         let tls = Tls::new(&self.identity, self.trust, self.public, &self.extra_roots)?;
         let endpoint = Endpoint::bind(Bind {
             listen: self.listen,
@@ -230,10 +281,24 @@ impl Builder {
         relay.enabled &= self.serves;
         let path = PathService::new(self.identity.clone(), realm, pool.clone(), tasks.clone(), relay);
         let dht = DhtService::new(local, pool.clone(), Arc::clone(&path), tasks.clone(), dht, seed);
+        #[cfg(feature = "persist")]
+        if let Some(opened) = opened {
+            dht.keep_in(opened)?;
+        }
         router.connect(&dht, &path);
         dht.start(seed);
         let identity = self.identity;
         Ok(Node::new(Inner { identity, bound, endpoint, pool, path, dht, tasks, config: self.config }))
+    }
+}
+
+#[cfg(feature = "persist")]
+impl Data {
+    /// Opens the file of the node `owner`, if it is to have one.
+    fn open(&self, owner: NodeId) -> Result<Option<persist::Opened>, PersistError> {
+        let Some(dir) = self.dir.clone() else { return Ok(None) };
+        let (now, unix) = (runtime::now(), Duration::from_millis(runtime::unix_ms()));
+        persist::open(&persist::Options { dir, owner, bytes_max: self.bytes_max, now, unix }).map(Some)
     }
 }
 

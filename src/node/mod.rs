@@ -134,6 +134,8 @@ impl Node {
         let deadline = runtime::after(inner.config.drain);
         inner.dht.hand_over(inner.config.drain / 2).await;
         inner.pool.shutdown(deadline.saturating_duration_since(runtime::now())).await;
+        #[cfg(feature = "persist")]
+        inner.dht.close_file().await;
         // The peers are told at once; how long quinn lingers for lost packets is bounded by a second.
         let _ = tokio::time::timeout(Duration::from_secs(1), inner.endpoint.wait_idle()).await;
         inner.stop();
@@ -180,6 +182,8 @@ impl Node {
     pub(crate) async fn stop_now(&self) {
         self.abort();
         self.inner.tasks.ended().await;
+        #[cfg(feature = "persist")]
+        self.inner.dht.abort_file().await;
         let _ = tokio::time::timeout(Duration::from_secs(5), self.inner.endpoint.wait_idle()).await;
     }
 }

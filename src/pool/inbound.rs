@@ -66,8 +66,9 @@ pub(crate) struct Tag {
 pub(crate) enum Outcome<'a> {
     /// A reply frame of this kind.
     Frame { kind: u8, body: &'a [u8] },
-    /// The statuses of the STORE items that [`Tag`] names, in order.
-    Statuses(&'a [Status]),
+    /// The statuses of the STORE items that [`Tag`] names, in order, and whether those that were taken
+    /// are on disk.
+    Statuses { statuses: &'a [Status], durable: bool },
     /// No reply will come.
     Failed(RequestError),
 }

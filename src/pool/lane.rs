@@ -90,15 +90,13 @@ fn settle_all(peer: &Peer, class: Class, decoder: &mut Decoder) -> bool {
     let now = runtime::now();
     loop {
         match decoder.next() {
-            Ok(Some(frame)) => {
-                match peer.outbox(class).reply(frame.header.kind, frame.header.id, frame.body, now) {
-                    Ok(Replied::Settled) => peer.answered.store(true, Ordering::Relaxed),
-                    Ok(Replied::Late) => {
-                        peer.late.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Err(_) => return false,
+            Ok(Some(frame)) => match peer.outbox(class).reply(&frame.header, frame.body, now) {
+                Ok(Replied::Settled) => peer.answered.store(true, Ordering::Relaxed),
+                Ok(Replied::Late) => {
+                    peer.late.fetch_add(1, Ordering::Relaxed);
                 }
-            }
+                Err(_) => return false,
+            },
             Ok(None) => return true,
             Err(_) => return false,
         }

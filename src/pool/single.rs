@@ -101,10 +101,11 @@ fn lost(_: LaneError) -> RequestError {
 
 /// Tells a requester of the reply frame to its request for `count` items.
 pub(crate) fn deliver(promise: Promise, count: u32, header: &Header, body: &[u8]) {
+    let durable = header.flags & wire::DURABLE != 0;
     let outcome = match Kind::from_u8(header.kind) {
         Some(Kind::StoreReply) => match wire::decode_store_reply(body) {
             Ok(statuses) if usize::try_from(count).is_ok_and(|count| count == statuses.len()) => {
-                return promise.settle(Outcome::Statuses(&statuses));
+                return promise.settle(Outcome::Statuses { statuses: &statuses, durable });
             }
             _ => Outcome::Failed(RequestError::Malformed),
         },

@@ -44,6 +44,12 @@ pub(crate) fn entropy() -> u64 {
     })
 }
 
+/// Runs `work`, which blocks, on a thread of its own, whose end its owner sees to.
+#[cfg(feature = "persist")]
+pub(crate) fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
 /// The tasks of one node: counted, and cancelled together.
 #[derive(Debug, Clone)]
 pub(crate) struct Tasks {

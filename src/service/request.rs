@@ -30,7 +30,7 @@ impl Sink for Reply {
     fn settle(&self, _: Tag, outcome: Outcome<'_>) {
         let result = match outcome {
             Outcome::Frame { kind, body } => Ok((kind, Bytes::copy_from_slice(body))),
-            Outcome::Statuses(_) => Err(RequestError::Malformed),
+            Outcome::Statuses { .. } => Err(RequestError::Malformed),
             Outcome::Failed(error) => Err(error),
         };
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);

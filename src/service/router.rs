@@ -54,7 +54,7 @@ impl Inbound for Router {
             return Ok(());
         };
         match kind {
-            Some(Kind::Store) => dht.answer_store(from, header.id, body, out),
+            Some(Kind::Store) => dht.answer_store(from, header.id, body, out, later),
             Some(Kind::FindValue) => dht.answer_find(header.id, body, out),
             Some(Kind::FindNode) => dht.answer_find_node(from, header.id, body, out),
             _ => {

@@ -12,6 +12,7 @@ mod hello;
 mod hostile;
 mod join;
 mod nodes;
+mod persist;
 mod pool;
 mod replication;
 mod restart;

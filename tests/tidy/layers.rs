@@ -74,6 +74,7 @@ const HOMES: &[(&str, &str)] = &[
     ("socket2", "transport"),
     ("rmp", "wire"),
     ("rmp_serde", "wire"),
+    ("redb", "persist"),
 ];
 
 /// Checks what one Rust file names.

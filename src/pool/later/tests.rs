@@ -232,7 +232,7 @@ impl Sink for Reply {
     fn settle(&self, _: Tag, outcome: Outcome<'_>) {
         *self.0.lock().unwrap() = Some(match outcome {
             Outcome::Frame { body, .. } => Ok(Bytes::copy_from_slice(body)),
-            Outcome::Statuses(_) => Err(RequestError::Malformed),
+            Outcome::Statuses { .. } => Err(RequestError::Malformed),
             Outcome::Failed(error) => Err(error),
         });
         self.1.notify_one();

@@ -97,7 +97,7 @@ mod tests {
     use crate::id::NodeId;
     use crate::pool::inbound::{Outcome, Sink, Tag};
     use crate::runtime;
-    use crate::wire::{Class, Grant, Kind};
+    use crate::wire::{Class, Grant, Header, Kind};
 
     struct Nobody;
 
@@ -135,7 +135,8 @@ mod tests {
             let mut waiting = pin!(outbox.room_for(64));
             let mut context = Context::from_waker(Waker::noop());
             assert!(waiting.as_mut().poll(&mut context).is_pending(), "it would spin");
-            outbox.reply(Kind::Unsupported as u8, 1, &[], runtime::now()).unwrap();
+            let header = Header { kind: Kind::Unsupported as u8, flags: 0, body_len: 0, id: 1 };
+            outbox.reply(&header, &[], runtime::now()).unwrap();
             assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
             assert_eq!(push(&outbox), Ok(false));
             assert_eq!(push(&outbox).is_ok(), outbox.lock().batch.is_some(), "stores share the last frame");

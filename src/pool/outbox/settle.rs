@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Outbox, Pending, Stage, State, Waiting};
 use crate::pool::inbound::{Outcome, RequestError, Violation};
-use crate::wire::{self, Kind, Status};
+use crate::wire::{self, Header, Kind, Status};
 
 /// What a reply did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +41,12 @@ impl Outbox {
     /// Takes a reply frame to the requester that waits for it.
     pub(in crate::pool) fn reply(
         &self,
-        kind: u8,
-        id: u64,
+        header: &Header,
         body: &[u8],
         now: Instant,
     ) -> Result<Replied, Violation> {
         let mut state = self.lock();
-        let Some(pending) = state.pending.remove(&id) else {
+        let Some(pending) = state.pending.remove(&header.id) else {
             return Ok(Replied::Late);
         };
         state.progress = Some(now);
@@ -58,7 +57,7 @@ impl Outbox {
         if ended {
             self.wake.notify_one();
         }
-        deliver(pending, kind, body)
+        deliver(pending, header, body)
     }
 
     /// Tells the requesters whose deadline has passed; their room stays taken, because the peer may
@@ -141,11 +140,11 @@ impl Outbox {
     }
 }
 
-fn deliver(pending: Pending, kind: u8, body: &[u8]) -> Result<Replied, Violation> {
+fn deliver(pending: Pending, header: &Header, body: &[u8]) -> Result<Replied, Violation> {
     if matches!(pending.waiting, Waiting::Nobody) {
         return Ok(Replied::Late);
     }
-    let failure = match Kind::from_u8(kind) {
+    let failure = match Kind::from_u8(header.kind) {
         Some(Kind::Unsupported) => Some(RequestError::Unsupported),
         Some(Kind::Failed) => Some(RequestError::of_failed(body)),
         _ => None,
@@ -157,18 +156,18 @@ fn deliver(pending: Pending, kind: u8, body: &[u8]) -> Result<Replied, Violation
     match pending.waiting {
         Waiting::Nobody => Ok(Replied::Late),
         Waiting::One(sink, tag) => {
-            sink.settle(tag, Outcome::Frame { kind, body });
+            sink.settle(tag, Outcome::Frame { kind: header.kind, body });
             Ok(Replied::Settled)
         }
-        Waiting::Store(parts) => statuses(parts, kind, body),
+        Waiting::Store(parts) => statuses(parts, header, body),
     }
 }
 
 type Parts = Vec<(std::sync::Arc<dyn super::Sink>, super::Tag)>;
 
-fn statuses(parts: Parts, kind: u8, body: &[u8]) -> Result<Replied, Violation> {
+fn statuses(parts: Parts, header: &Header, body: &[u8]) -> Result<Replied, Violation> {
     let expected: usize = parts.iter().map(|(_, tag)| usize::try_from(tag.count).unwrap_or(0)).sum();
-    let statuses: Option<Vec<Status>> = (kind == Kind::StoreReply as u8)
+    let statuses: Option<Vec<Status>> = (header.kind == Kind::StoreReply as u8)
         .then(|| wire::decode_store_reply(body).ok())
         .flatten()
         .filter(|statuses| statuses.len() == expected);
@@ -176,11 +175,12 @@ fn statuses(parts: Parts, kind: u8, body: &[u8]) -> Result<Replied, Violation> {
         Waiting::Store(parts).fail(RequestError::Malformed);
         return Err(Violation::Malformed);
     };
+    let durable = header.flags & wire::DURABLE != 0;
     let mut rest = statuses.as_slice();
     for (sink, tag) in &parts {
         let count = usize::try_from(tag.count).unwrap_or(0).min(rest.len());
         let (mine, others) = rest.split_at(count);
-        sink.settle(*tag, Outcome::Statuses(mine));
+        sink.settle(*tag, Outcome::Statuses { statuses: mine, durable });
         rest = others;
     }
     Ok(Replied::Settled)

@@ -8,7 +8,7 @@ use bytes::{BufMut, BytesMut};
 use super::{GRANT_MAX, Next, Outbox, PENDING_KEEP, Sink, Tag};
 use crate::pool::inbound::Outcome;
 use crate::runtime;
-use crate::wire::{Class, Grant, Kind};
+use crate::wire::{Class, Grant, Header, Kind};
 
 struct Ignore;
 
@@ -35,7 +35,8 @@ fn a_lane_that_rests_gives_back_what_a_burst_has_taken() {
     assert_eq!(burst.len(), 500 * 100);
     for id in 1..=500 {
         assert!(outbox.lock().pending.capacity() >= 500, "in use until the last reply");
-        assert!(outbox.reply(Kind::Pong as u8, id, b"", now).is_ok());
+        let header = Header { kind: Kind::Pong as u8, flags: 0, body_len: 0, id };
+        assert!(outbox.reply(&header, b"", now).is_ok());
         outbox.expire(now);
     }
     let state = outbox.lock();

@@ -126,7 +126,7 @@ impl Sink for FindOp {
     fn settle(&self, tag: Tag, outcome: Outcome<'_>) {
         let result = match outcome {
             Outcome::Frame { kind, body } if kind == Kind::FindValueReply as u8 => read(body, tag.count),
-            Outcome::Frame { .. } | Outcome::Statuses(_) => Err(RequestError::Malformed),
+            Outcome::Frame { .. } | Outcome::Statuses { .. } => Err(RequestError::Malformed),
             Outcome::Failed(error) => Err(error),
         };
         let mut state = self.lock();

@@ -31,6 +31,7 @@ use crate::wire::Hello;
 use outgoing::Deliveries;
 use replicate::Changes;
 
+mod durable;
 mod find;
 mod find_many;
 mod find_op;
@@ -45,7 +46,7 @@ mod store_many;
 mod store_op;
 
 pub use find::{FindError, QueryError};
-pub use receipt::{Receipt, Record};
+pub use receipt::{Durability, Receipt, Record};
 pub use store::StoreError;
 pub(crate) use store::StoreOptions;
 
@@ -87,6 +88,12 @@ pub(crate) struct DhtService {
     log: [Mutex<PublicationLog>; SHARDS],
     /// The sequence of the next publication.
     next_seq: AtomicU64,
+    /// What makes the node's part durable, if it has a data directory.
+    #[cfg(feature = "persist")]
+    disk: std::sync::OnceLock<crate::persist::Disk>,
+    /// The peers of the last run, the one seen last first.
+    #[cfg(feature = "persist")]
+    known: std::sync::OnceLock<Vec<crate::persist::Contact>>,
     deferred: Arc<Semaphore>,
     changes: Mutex<Changes>,
     deliveries: Arc<Deliveries>,
@@ -127,6 +134,10 @@ impl DhtService {
             log: array::from_fn(|i| Mutex::new(PublicationLog::new(epoch, log, keys(i)))),
             config,
             next_seq: AtomicU64::new(1),
+            #[cfg(feature = "persist")]
+            disk: std::sync::OnceLock::new(),
+            #[cfg(feature = "persist")]
+            known: std::sync::OnceLock::new(),
             deferred: Arc::new(Semaphore::new(DEFERRED_MAX)),
             changes: Mutex::default(),
             deliveries: Arc::default(),
@@ -221,6 +232,7 @@ impl DhtService {
         self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
         let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), ());
         lock(&self.changes).connected(*peer, hello.boot);
+        self.save_contact(peer);
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.check(ping);
         }

@@ -149,7 +149,7 @@ impl Sink for Delivery {
     fn settle(&self, tag: Tag, outcome: Outcome<'_>) {
         let (mut applied, mut failed) = (0, 0);
         match outcome {
-            Outcome::Statuses(statuses) => statuses.iter().for_each(|status| match status {
+            Outcome::Statuses { statuses, .. } => statuses.iter().for_each(|status| match status {
                 Status::Applied => applied += 1,
                 Status::AlreadyHave | Status::Superseded { .. } => {}
                 _ => failed += 1,

@@ -27,9 +27,18 @@ pub struct Record {
     pub value: Bytes,
 }
 
+/// Where a replica has a record that it has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Durability {
+    /// In memory: it is lost when the process of the replica ends.
+    Memory,
+    /// On its disk, with an `fsync` behind it: a crash or a loss of power leaves it there.
+    Disk,
+}
+
 /// What became of the store of one record.
 ///
-/// It tells which replicas held the record, or a copy equal to it, in memory when the store returned.
+/// It tells which replicas held the record, or a copy equal to it, when the store returned, and where.
 /// Others may still acknowledge it in the background.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
@@ -62,6 +71,21 @@ impl Receipt {
     /// The replicas that have acknowledged.
     pub fn acked(&self) -> impl Iterator<Item = NodeId> + '_ {
         self.pick(Tally::is_acked)
+    }
+
+    /// The replicas that have acknowledged it as durable: on disk, where a restart finds it again.
+    pub fn durable(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.pick(Tally::is_durable)
+    }
+
+    /// Where `replica` has the record; `None` unless it has acknowledged.
+    pub fn durability(&self, replica: &NodeId) -> Option<Durability> {
+        let i = self.replicas.iter().position(|other| other == replica)?;
+        match (self.tally.is_durable(i), self.tally.is_acked(i)) {
+            (true, _) => Some(Durability::Disk),
+            (false, true) => Some(Durability::Memory),
+            (false, false) => None,
+        }
     }
 
     /// The replicas that refused the record or could not be asked.

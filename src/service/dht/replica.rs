@@ -8,27 +8,32 @@ use bytes::BytesMut;
 use super::{DhtService, by_shard, lock, shard_of};
 use crate::dht::store::Origin;
 use crate::id::NodeId;
-use crate::pool::{LANE_FRAME_MAX, Violation};
+use crate::pool::{LANE_FRAME_MAX, Later, Violation};
 use crate::runtime;
 use crate::wire::{
     self, CONTACTS_MAX, FindNode, FindNodeReply, FindReply, Reject, Rest, Status, StoreFrame, StoreReply,
 };
 
 impl DhtService {
-    /// Applies a STORE batch and answers one status per record, after it is in the store.
+    /// Applies a STORE batch and answers one status per record, after it is in the store, and on disk if
+    /// the node has a data directory.
     pub(crate) fn answer_store(
         &self,
         from: &NodeId,
         id: u64,
         body: &[u8],
         out: &mut BytesMut,
+        later: &mut Later,
     ) -> Result<(), Violation> {
         let batch = wire::decode_store(body).map_err(|_| Violation::Malformed)?;
         let mut statuses = vec![Status::Rejected(Reject::Publisher); batch.records.len()];
         // Copies that another node vouches for are accepted once replicas can tell who may vouch.
-        if batch.publisher == *from {
+        if !self.has_room_on_disk() {
+            statuses.fill(Status::Overloaded);
+        } else if batch.publisher == *from {
             self.apply(&batch, &mut statuses);
         }
+        let Some(statuses) = self.reply_when_durable(&batch, statuses, later) else { return Ok(()) };
         let mut reply = StoreReply::open(id, false, out);
         for status in statuses {
             reply.push(status, out).map_err(|_| Violation::Malformed)?;

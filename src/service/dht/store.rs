@@ -15,7 +15,7 @@ use super::part::Part;
 use super::store_op::{Leases, StoreOp};
 use super::{DEFERRED_SHARE, DhtService, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
-use crate::dht::log::Draft;
+use crate::dht::log::{Draft, LogFull, PublicationLog};
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
 use crate::pool::{Outcome, Peer, RequestError, Room, Sink, Tag};
@@ -66,9 +66,9 @@ pub enum StoreError {
     /// The time to live is less than a millisecond or more than [`TTL_MAX`].
     #[error("a time to live of {0:?} is not between 1 ms and {TTL_MAX:?}")]
     Ttl(Duration),
-    /// The publication log of this node is full: nothing was sent.
+    /// The publication log of this node, or the file that it is kept in, is full: nothing was sent.
     #[error(transparent)]
-    LogFull(#[from] crate::dht::log::LogFull),
+    LogFull(#[from] LogFull),
     /// This node is shutting down: nothing was sent.
     #[error("this node is shutting down")]
     Shutdown,
@@ -166,6 +166,7 @@ impl DhtService {
         let ttl_ms = check(&value, options.ttl)?;
         let now = runtime::now();
         let (set, required) = self.aim(now, &key, options.ack)?;
+        self.sequences(1, runtime::after(options.timeout)).await;
         let deadline = runtime::after(options.timeout);
         let leases = self.leases(&set);
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
@@ -181,9 +182,10 @@ impl DhtService {
             {
                 return Err(StoreError::Superseded { seq: before });
             }
-            let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
+            let seq = self.number(1).ok_or_else(|| full(&log))?;
             encode(key, seq, ttl_ms, &value, &mut encoded);
             log.publish(now, key, Draft::value(value, options.ttl, seq))?;
+            self.save_own(std::iter::once((key, RecordKind::VALUE)));
             op.numbered(0, std::iter::once(seq));
             sending.queue(&encoded, 0, 1, &mut []);
         }
@@ -232,6 +234,11 @@ impl DhtService {
         self.next_seq.fetch_max(seq + 1, Ordering::Relaxed);
         true
     }
+}
+
+/// Says that nothing more fits `log`, or the file behind it.
+pub(super) fn full(log: &PublicationLog) -> LogFull {
+    LogFull { records: log.len(), bytes: log.bytes() }
 }
 
 /// Appends one value record.

@@ -7,20 +7,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::store::{Sending, StoreError, StoreOptions, check, encode};
+use super::store::{Sending, StoreError, StoreOptions, check, encode, full};
 use super::store_op::StoreOp;
 use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
 use crate::dht::log::{Draft, LogFull};
 use crate::id::{Key, NodeId};
 use crate::pool::{LANE_FRAME_MAX, Peer, Room};
 use crate::runtime;
-use crate::wire::{self, Class};
+use crate::wire::{self, Class, RecordKind};
 
 /// Records in one chunk at most.
 const CHUNK_RECORDS: usize = 1_024;
@@ -157,6 +156,8 @@ impl DhtService {
         ttl_ms: u32,
         progress: &mut Progress,
     ) -> Flight {
+        let count = u64::try_from(chunk.items.len()).unwrap_or(u64::MAX);
+        self.sequences(count, runtime::after(options.timeout)).await;
         let leases = self.leases(&chunk.set);
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
             leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
@@ -255,8 +256,8 @@ impl DhtService {
         let mut log = lock(&self.log[shard]);
         log.warm(run.iter().map(|i| &items[*i as usize].0));
         let count = u64::try_from(run.len()).unwrap_or(u64::MAX);
-        let first = self.next_seq.fetch_add(count, Ordering::Relaxed);
-        let (mut sent, mut full) = (0, Ok(()));
+        let first = self.number(count).ok_or_else(|| full(&log))?;
+        let (mut sent, mut fits) = (0, Ok(()));
         for (seq, i) in (first..).zip(run) {
             let (key, value) = &mut items[*i as usize];
             let before = encoded.len();
@@ -264,15 +265,16 @@ impl DhtService {
             let draft = Draft::value(std::mem::take(value), options.ttl, seq);
             if let Err(error) = log.publish(now, *key, draft) {
                 encoded.truncate(before);
-                full = Err(error);
+                fits = Err(error);
                 break;
             }
             sent += 1;
         }
+        self.save_own(run[..sent].iter().map(|i| (items[*i as usize].0, RecordKind::VALUE)));
         if sent > 0 {
             queue(first..first + count, sent, encoded);
         }
-        full
+        fits
     }
 }
 

@@ -158,8 +158,8 @@ impl StoreOp {
 impl Sink for StoreOp {
     fn settle(&self, tag: Tag, outcome: Outcome<'_>) {
         match outcome {
-            Outcome::Statuses(statuses) => {
-                self.statuses(tag, statuses);
+            Outcome::Statuses { statuses, durable } => {
+                self.statuses(tag, statuses, durable);
                 if statuses.iter().any(|status| matches!(status, Status::Superseded { .. })) {
                     self.refused_late(tag, statuses);
                 }
@@ -171,8 +171,9 @@ impl Sink for StoreOp {
 }
 
 impl StoreOp {
-    fn statuses(&self, tag: Tag, statuses: &[Status]) {
+    fn statuses(&self, tag: Tag, statuses: &[Status], durable: bool) {
         self.update(tag, |i, item, replica| match statuses.get(i) {
+            Some(Status::Applied | Status::AlreadyHave) if durable => item.tally.durable(replica),
             Some(Status::Applied | Status::AlreadyHave) => item.tally.acked(replica),
             Some(Status::Superseded { seq }) => {
                 item.tally.refused(replica);
