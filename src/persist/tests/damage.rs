@@ -9,8 +9,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{Damage, Memory, PersistError, Rows, Scratch, held, own, read, retry, start, write};
 
-/// A file with rows, after a crash if not `clean`.
-fn sample(scratch: &Scratch) -> Rows {
+/// A file with rows: what is in it, and its bytes as a crash would leave them.
+fn sample(scratch: &Scratch) -> (Rows, Vec<u8>) {
     let memory = Arc::new(Memory::default());
     let disk = start(scratch.open().unwrap(), &memory);
     for n in 0..60 {
@@ -21,9 +21,10 @@ fn sample(scratch: &Scratch) -> Rows {
     // The last commit is a small one, whose loss would not be noticed by the other rows.
     memory.set(held(5), 99, "last");
     assert!(write(&disk, [held(5)]));
+    let crashed = fs::read(scratch.file()).unwrap();
     drop(disk);
     drop(retry(&scratch.options()).unwrap());
-    memory.rows.lock().unwrap().clone()
+    (memory.rows.lock().unwrap().clone(), crashed)
 }
 
 /// Puts `bytes` in place of the file: all rows must be there, or an error and the file as it is.
@@ -45,25 +46,32 @@ fn judge(scratch: &Scratch, bytes: &[u8], rows: &Rows, what: &str) -> bool {
     }
 }
 
+/// Forgets the number of the last commit, as a loss of power may.
+fn forget(scratch: &Scratch) {
+    fs::write(scratch.0.join("foveola.lock"), "").unwrap();
+}
+
 #[test]
 fn a_flipped_bit_loses_no_row_silently() {
     let scratch = Scratch::new();
-    let rows = sample(&scratch);
+    let (rows, crashed) = sample(&scratch);
     let good = fs::read(scratch.file()).unwrap();
-    assert!(judge(&scratch, &good, &rows, "untouched"));
+    assert!(judge(&scratch, &good, &rows, "untouched") && judge(&scratch, &crashed, &rows, "crashed"));
     let seed = 11;
     println!("seed {seed}, {} bytes", good.len());
     let mut chance = ChaCha8Rng::seed_from_u64(seed);
-    let used: Vec<usize> = (512..good.len()).filter(|at| good[*at] != 0).collect();
-    // Every byte that is used of the header, where one bit decides which commit counts, and a part of
-    // the rest.
+    let used: Vec<usize> = (512..crashed.len()).filter(|at| crashed[*at] != 0).collect();
+    // Every bit of the header, of which one decides which commit counts, and a part of the rest.
     let header = (0..320).flat_map(|at| (0..8).map(move |bit| (at, bit)));
     let rest = (0..400).map(|_| (used[chance.next_u64() as usize % used.len()], chance.next_u32() % 8));
     let rest: Vec<_> = rest.collect();
     let mut refused = 0;
     for (at, bit) in header.chain(rest) {
-        let mut bytes = good.clone();
+        let mut bytes = if at < 320 { good.clone() } else { crashed.clone() };
         bytes[at] ^= 1 << bit;
+        if at >= 320 {
+            forget(&scratch);
+        }
         refused += usize::from(!judge(&scratch, &bytes, &rows, &format!("bit {bit} of byte {at}")));
     }
     println!("{refused} refused");
@@ -73,7 +81,7 @@ fn a_flipped_bit_loses_no_row_silently() {
 #[test]
 fn a_file_that_was_cut_off_is_refused() {
     let scratch = Scratch::new();
-    let rows = sample(&scratch);
+    let (rows, _) = sample(&scratch);
     let good = fs::read(scratch.file()).unwrap();
     for len in [0, 1, 9, 100, 511, 512, 4_096, 8_192, good.len() / 2, good.len() - 4_096, good.len() - 1] {
         assert!(!judge(&scratch, &good[..len], &rows, &format!("cut to {len}")), "cut to {len}");
