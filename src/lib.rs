@@ -30,7 +30,8 @@ pub use id::{Key, NodeId};
 pub use identity::Identity;
 pub use node::{
     ALPHA, Builder, Config, ConfigError, DRAIN, Dht, FindMany, FindValue, JOIN_TIMEOUT, K_MAX, Node,
-    NodeStats, PeerLease, Peers, QueryPeer, REQUEST_TIMEOUT, SpawnError, Store, StoreMany, TTL,
+    NodeStats, PeerLease, Peers, QUERY_TIMEOUT, QueryPeer, REQUEST_TIMEOUT, SpawnError, Store, StoreMany,
+    TTL,
 };
 #[cfg(feature = "persist")]
 pub use persist::{DATA_BYTES_MAX, Damage, PersistError};
@@ -38,7 +39,7 @@ pub use pool::{
     AcquireError, CloseReason, ClosedConnection, Closes, DialError, DialFailure, Explain, OpenConnection,
     PoolConfig, PoolConfigError, PoolStats, RequestError,
 };
-pub use service::dht::{Durability, FindError, QueryError, Receipt, Record, StoreError};
+pub use service::dht::{Durability, FindError, LookupStats, QueryError, Receipt, Record, StoreError};
 pub use transport::{
     Admit, AttemptError, BindError, CloseCode, ExpectError, Lost, PemError, PublicCertificate, Refusal, Side,
     SocketError, TlsError, TransportConfig, TransportConfigError, Trust, certificates_from_pem,

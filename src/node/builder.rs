@@ -211,10 +211,8 @@ impl Builder {
     pub async fn spawn(self) -> Result<Node, SpawnError> {
         let bootstrap = self.bootstrap.clone();
         let node = self.start()?;
-        for address in &bootstrap {
-            if let Err(error) = node.join(address).await {
-                tracing::warn!(%address, %error, "bootstrap node not reached");
-            }
+        if !bootstrap.is_empty() {
+            node.inner.dht.bootstrap(bootstrap, node.inner.config.join_timeout).await;
         }
         #[cfg(feature = "persist")]
         node.inner.dht.rejoin(node.inner.config.join_timeout).await;
@@ -276,6 +274,7 @@ impl Builder {
             log: self.config.log,
             request_timeout: self.config.request_timeout,
             replication: self.config.replication,
+            query_timeout: self.config.query_timeout,
         };
         let mut relay = self.config.relay.clone();
         relay.enabled &= self.serves;

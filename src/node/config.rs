@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::dht::K;
 use crate::dht::log::LogLimits;
+use crate::dht::lookup::LOOKUP_TIMEOUT;
 use crate::dht::record::TTL_MAX;
 use crate::dht::replication::ReplicationConfig;
 use crate::dht::store::StoreLimits;
@@ -18,6 +19,8 @@ pub const ALPHA: usize = 3;
 pub const TTL: Duration = Duration::from_secs(3_600);
 /// The default of [`Config::request_timeout`].
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// The default of [`Config::query_timeout`].
+pub const QUERY_TIMEOUT: Duration = LOOKUP_TIMEOUT;
 /// The default of [`Config::join_timeout`].
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The default of [`Config::drain`].
@@ -42,12 +45,14 @@ pub struct Config {
     /// Replicas of a record and size of a bucket, 1 to [`K_MAX`]; default [`K`]. The same in the whole
     /// mesh.
     pub k: usize,
-    /// Replicas that a find asks at a time, at least 1; default [`ALPHA`].
+    /// Nodes that a lookup or a find asks at a time, at least 1; default [`ALPHA`].
     pub alpha: usize,
     /// Time to live of a record when the store does not say; default [`TTL`].
     pub ttl: Duration,
     /// How long a peer has to answer one request; default [`REQUEST_TIMEOUT`].
     pub request_timeout: Duration,
+    /// How long a find or a search for replicas may take in all; default [`QUERY_TIMEOUT`].
+    pub query_timeout: Duration,
     /// How long joining through one bootstrap address may take; default [`JOIN_TIMEOUT`].
     pub join_timeout: Duration,
     /// How long a shutdown waits for work in flight; default [`DRAIN`].
@@ -73,6 +78,7 @@ impl Default for Config {
             alpha: ALPHA,
             ttl: TTL,
             request_timeout: REQUEST_TIMEOUT,
+            query_timeout: QUERY_TIMEOUT,
             join_timeout: JOIN_TIMEOUT,
             drain: DRAIN,
             store: StoreLimits::default(),
@@ -141,6 +147,7 @@ impl Config {
         }
         let timeouts = [
             ("request_timeout", self.request_timeout),
+            ("query_timeout", self.query_timeout),
             ("join_timeout", self.join_timeout),
             ("drain", self.drain),
             ("replication.every", self.replication.every),
@@ -164,9 +171,10 @@ mod tests {
     #[test]
     fn settings_that_could_never_work_are_refused() {
         let zero = Duration::ZERO;
-        let changes: [fn(&mut Config, Duration); 10] = [
+        let changes: [fn(&mut Config, Duration); 11] = [
             |config, to| config.ttl = to,
             |config, to| config.request_timeout = to,
+            |config, to| config.query_timeout = to,
             |config, to| config.join_timeout = to,
             |config, to| config.drain = to,
             |config, to| config.transport.keep_alive = to,

@@ -25,7 +25,7 @@ impl<'a> Dht<'a> {
         Self { inner }
     }
 
-    /// Stores `value` under `key` on the k closest nodes that this node knows.
+    /// Stores `value` under `key` on the k nodes of the mesh that are closest to it.
     ///
     /// Each node has one record under a key: a later store replaces it, also at the replicas. Nobody
     /// else's record is touched.
@@ -59,7 +59,7 @@ impl<'a> Dht<'a> {
 
     /// All live records under `key`, one per publisher, in the order of the publishers' ids.
     ///
-    /// None is an answer: every one of the k closest nodes known has said that it holds nothing.
+    /// None is an answer: every one of the k closest nodes that are alive has said that it holds nothing.
     ///
     /// # Errors
     ///
@@ -69,7 +69,7 @@ impl<'a> Dht<'a> {
     ///
     /// Cancel safe.
     pub fn find_value(&self, key: Key) -> FindValue {
-        let timeout = self.inner.config.request_timeout;
+        let timeout = self.inner.config.query_timeout;
         FindValue { dht: Arc::clone(&self.inner.dht), key, from: None, timeout }
     }
 
@@ -84,7 +84,7 @@ impl<'a> Dht<'a> {
     /// Cancel safe.
     pub fn find_many(&self, keys: impl IntoIterator<Item = Key>) -> FindMany {
         let keys = keys.into_iter().collect();
-        FindMany { dht: Arc::clone(&self.inner.dht), keys, timeout: self.inner.config.request_timeout }
+        FindMany { dht: Arc::clone(&self.inner.dht), keys, timeout: self.inner.config.query_timeout }
     }
 
     /// What `peer` itself holds under `key`: one peer, one question, whatever this node holds.
@@ -103,7 +103,7 @@ impl<'a> Dht<'a> {
 
     fn options(&self) -> StoreOptions {
         let config = &self.inner.config;
-        StoreOptions { ttl: config.ttl, ack: Ack::default(), timeout: config.request_timeout }
+        StoreOptions { ttl: config.ttl, ack: Ack::default(), timeout: config.request_timeout, fresh: false }
     }
 }
 
@@ -132,9 +132,9 @@ macro_rules! store_options {
 }
 
 macro_rules! find_options {
-    () => {
-        /// How long the nodes that are asked have to answer; by default
-        /// [`Config::request_timeout`](super::Config::request_timeout).
+    ($what:literal, $default:ident) => {
+        #[doc = $what]
+        #[doc = concat!("[`Config::", stringify!($default), "`](super::Config::", stringify!($default), ").")]
         pub fn timeout(mut self, timeout: Duration) -> Self {
             self.timeout = timeout;
             self
@@ -154,6 +154,12 @@ pub struct Store {
 
 impl Store {
     store_options!();
+
+    /// Searches for the replicas although all nodes around the key are known.
+    pub fn fresh(mut self) -> Self {
+        self.options.fresh = true;
+        self
+    }
 }
 
 impl IntoFuture for Store {
@@ -198,7 +204,7 @@ pub struct FindValue {
 }
 
 impl FindValue {
-    find_options!();
+    find_options!("How long it may take in all; by default", query_timeout);
 
     /// Only the record of this publisher.
     pub fn from(mut self, publisher: NodeId) -> Self {
@@ -226,7 +232,7 @@ pub struct FindMany {
 }
 
 impl FindMany {
-    find_options!();
+    find_options!("How long each few thousand keys may take; by default", query_timeout);
 }
 
 impl IntoFuture for FindMany {
@@ -249,7 +255,7 @@ pub struct QueryPeer {
 }
 
 impl QueryPeer {
-    find_options!();
+    find_options!("How long the peer has to answer; by default", request_timeout);
 }
 
 impl IntoFuture for QueryPeer {

@@ -41,6 +41,15 @@ pub struct NodeStats {
     pub routed_received: u64,
     /// Times that the direct way to a peer with a route was tried in the background.
     pub direct_probes: u64,
+    /// Searches of the network so far.
+    pub lookups: u64,
+    /// Nodes that were asked in [`lookups`](Self::lookups).
+    pub lookup_queries: u64,
+    /// How many of [`lookup_queries`](Self::lookup_queries) had no answer in time.
+    pub lookup_failures: u64,
+    /// The sum of the hops of [`lookups`](Self::lookups): 1 for each where this node knew the closest node
+    /// itself, 2 where one of those did, and so on.
+    pub lookup_hops: u64,
     /// Replies that came after their requester had given up.
     pub late_replies: u64,
     /// UDP datagrams sent.
@@ -64,6 +73,7 @@ impl NodeStats {
         let activity = inner.pool.activity();
         let traffic = activity.traffic;
         let paths = inner.path.counts();
+        let lookups = inner.dht.lookups();
         let (held_records, held_bytes) = inner.dht.held();
         let (replicated, not_replicated) = inner.dht.replicated();
         let (published_records, published_bytes) = inner.dht.published();
@@ -84,6 +94,10 @@ impl NodeStats {
             routed_sent: paths.routed_sent.load(Ordering::Relaxed),
             routed_received: paths.routed_received.load(Ordering::Relaxed),
             direct_probes: paths.direct_probes.load(Ordering::Relaxed),
+            lookups: lookups.lookups,
+            lookup_queries: lookups.queries,
+            lookup_failures: lookups.failed,
+            lookup_hops: lookups.hops,
             late_replies: activity.late_replies,
             datagrams_sent: traffic.datagrams_sent,
             datagrams_received: traffic.datagrams_received,

@@ -137,6 +137,22 @@ impl Pool {
         }
     }
 
+    /// Leases of those of `peers` that are resident, in their order; nobody is dialed.
+    ///
+    /// Takes the lock once for all of them.
+    pub(crate) fn resident(&self, peers: &[NodeId], mut each: impl FnMut(usize, Option<Lease>)) {
+        let now = runtime::now();
+        let mut state = self.inner.lock();
+        let mut lease =
+            |peer: &NodeId| match state.policy.is_live(*peer).then(|| self.poll(&mut state, now, peer)) {
+                Some(Step::Ready(lease)) => Some(lease),
+                _ => None,
+            };
+        let leases: SmallVec<[Option<Lease>; 4]> = peers.iter().map(&mut lease).collect();
+        drop(state);
+        leases.into_iter().enumerate().for_each(|(i, lease)| each(i, lease));
+    }
+
     fn poll(&self, state: &mut State, now: Instant, peer: &NodeId) -> Step {
         match state.policy.acquire(now, *peer) {
             Acquire::Ready { id, handle } => Step::Ready(Lease::new(handle, id, Arc::clone(&self.inner))),

@@ -175,7 +175,14 @@ impl Pool {
         handle.map(|peer| peer.connection.remote())
     }
 
+    /// Whether there is neither a connection to `peer` nor an address of it.
+    pub(crate) fn is_stranger(&self, peer: &NodeId) -> bool {
+        let mut state = self.inner.lock();
+        !state.policy.is_live(*peer) && state.book.addresses(peer).is_empty()
+    }
+
     /// Where `peer` was last known to listen, best first.
+    #[cfg(any(feature = "baseline", feature = "persist"))]
     pub(crate) fn addresses(&self, peer: &NodeId) -> Vec<Address> {
         self.inner.lock().book.addresses(peer)
     }

@@ -5,5 +5,5 @@ pub(crate) mod path;
 mod request;
 mod router;
 
-pub(crate) use request::{ping, request};
+pub(crate) use request::ping;
 pub(crate) use router::Router;

@@ -11,6 +11,7 @@ mod flood;
 mod hello;
 mod hostile;
 mod join;
+mod lookup;
 mod nodes;
 mod persist;
 mod pool;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::IntoFuture;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -9,7 +10,7 @@ use foveola::dht::log::LogLimits;
 use foveola::dht::record::VALUE_BYTES_MAX;
 use foveola::dht::store::StoreLimits;
 use foveola::mesh::LocalMesh;
-use foveola::wire::{Decoder, Kind, Status, StoreReply, decode_store};
+use foveola::wire::{Decoder, FindNodeReply, Kind, Status, StoreReply, decode_store};
 use foveola::{Ack, Config, Key, Node, NodeId, StoreError};
 
 use crate::nodes::{RawPeer, config, identity, key, next_frame, node, tick};
@@ -77,10 +78,14 @@ async fn scripted(writer: &Node, mut answer: impl FnMut(u64) -> Status + Send + 
         let mut decoder = Decoder::new(1 << 20);
         loop {
             let (kind, id, body) = next_frame(&mut recv, &mut decoder).await;
+            let mut out = BytesMut::new();
+            if kind == Kind::FindNode as u8 {
+                FindNodeReply::open(id, &mut out);
+                send.write_all(&out).await.unwrap();
+            }
             if kind != Kind::Store as u8 {
                 continue;
             }
-            let mut out = BytesMut::new();
             let mut reply = StoreReply::open(id, false, &mut out);
             for record in decode_store(&body).unwrap().records {
                 reply.push(answer(record.seq), &mut out).unwrap();
@@ -113,12 +118,22 @@ async fn a_replica_that_is_always_ahead_is_followed_once() {
 async fn a_store_that_a_later_one_of_the_same_life_overtook_says_so() {
     let writer = node(902, config(|_| ())).await;
     let (go, wait) = std::sync::mpsc::channel();
+    let first = Arc::new(OnceLock::new());
+    let is_first = Arc::clone(&first);
     // The later store has its number before the replica speaks of it.
-    scripted(&writer, move |seq| match seq {
-        1 => wait.recv().map(|()| Status::Superseded { seq: 2 }).unwrap(),
+    scripted(&writer, move |seq| match is_first.get() {
+        Some(first) if *first == seq => wait.recv().map(|()| Status::Superseded { seq: seq + 1 }).unwrap(),
         _ => Status::Applied,
     })
     .await;
+    // Both are numbered in their order once no lookup comes before.
+    let warm = loop {
+        let receipt = in_time(writer.dht().store(key("warm"), "0").into_future()).await.unwrap();
+        if receipt.lookup().is_none() {
+            break receipt.seq();
+        }
+    };
+    first.set(warm + 1).unwrap();
     let (first, second, ()) = in_time(async {
         tokio::join!(
             writer.dht().store(key("twice"), "1").into_future(),
@@ -127,8 +142,8 @@ async fn a_store_that_a_later_one_of_the_same_life_overtook_says_so() {
         )
     })
     .await;
-    assert_eq!(first, Err(StoreError::Superseded { seq: 2 }));
-    assert_eq!(second.unwrap().seq(), 2);
+    assert_eq!(first, Err(StoreError::Superseded { seq: warm + 2 }));
+    assert_eq!(second.unwrap().seq(), warm + 2);
     writer.shutdown().await;
 }
 

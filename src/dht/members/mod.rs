@@ -65,8 +65,6 @@ pub struct Members<T> {
     /// Always part of the table.
     silent: Silent,
     regions: Regions,
-    /// The replica set of every key while the table holds no more than k nodes, by table version.
-    all: Option<(u64, ReplicaSet)>,
     /// Where the nodes closest to a key are put in order.
     near: Vec<NodeId>,
 }
@@ -81,7 +79,6 @@ impl<T> Members<T> {
             largest: LargestSeen::new(),
             silent: Silent::default(),
             regions: Regions::new(k),
-            all: None,
             near: Vec::new(),
         }
     }
@@ -225,29 +222,9 @@ impl<T> Members<T> {
         self.regions.learn(now, region);
     }
 
-    /// The replica set of `key` as far as the table knows it, whoever else there is.
-    pub fn nearest(&mut self, now: Instant, key: &Key) -> ReplicaSet {
-        let version = self.table.version();
-        if let Some((cached, set)) = &self.all
-            && *cached == version
-        {
-            return set.clone();
-        }
-        let others = self.answering();
-        let largest = self.largest.largest(now);
-        let target = ack::target(self.k, others, largest);
-        let set = ReplicaSet { nodes: self.closest(now, key, self.k).into(), target };
-        // A target that only memory holds up sinks with time, so it is not cached.
-        if self.table.len() <= self.k && largest <= others && self.silent.len() == 0 {
-            self.all = Some((version, set.clone()));
-        }
-        set
-    }
-
     /// Whether `set` is handed out for all keys, because there are no more than k nodes.
     pub fn is_everyone(&self, set: &ReplicaSet) -> bool {
-        self.all.as_ref().is_some_and(|(_, all)| Arc::ptr_eq(&all.nodes, &set.nodes))
-            || self.regions.whole().is_some_and(|region| region.gave(&set.nodes))
+        self.regions.whole().is_some_and(|region| region.gave(&set.nodes))
     }
 
     /// Whether `node` is one of the k nodes closest to `key`, of those that this node knows, itself

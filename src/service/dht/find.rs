@@ -1,26 +1,26 @@
 //! Finding the records under one key.
 //!
-//! Alpha replicas are asked at a time; the first that has anything answers for all. Only when each of
-//! the k closest nodes has said that it has nothing is there nothing.
+//! Where the replicas are known the closest is asked, and another when that is slow or has nothing.
+//! Elsewhere the network is searched for them, and everybody on the way is asked for the records as well.
+//! The first that has anything answers for all. Only when each of the k closest nodes has said that it has
+//! nothing is there nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-
 use super::DhtService;
-use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
-use super::part::CONNECTIONS_TRIED;
+use super::find_op::{Answers, FindOp, by_publisher, merge};
 use super::receipt::Record;
+use crate::dht::lookup::ALPHA_MAX;
 use crate::dht::record::is_tombstone;
 use crate::id::{Key, NodeId};
-use crate::pool::{AcquireError, Lease, Outcome, Promise, Refusal, RequestError, Sink, Tag, deliver};
+use crate::pool::RequestError;
 use crate::runtime;
-use crate::service::path::{Access, Answer};
-use crate::wire::{Class, FindBatch, HEADER_LEN, RecordKind};
+use crate::wire::RecordKind;
 
-/// Encoded bytes of a key in a FIND_VALUE frame, at most.
-pub(super) const ASK_BYTES_MAX: usize = 80;
+/// Searches of one find: each gives those who do not answer more time than the one before.
+const SEARCHES_MAX: usize = 3;
 
 /// Why a find has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,33 +56,6 @@ impl FindError {
     }
 }
 
-/// Why one peer did not answer a query.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueryError {
-    /// No connection could be had.
-    #[error(transparent)]
-    Acquire(#[from] AcquireError),
-    /// The request has no answer.
-    #[error(transparent)]
-    Request(#[from] RequestError),
-}
-
-impl QueryError {
-    /// Whether the same query may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Acquire(error) => error.is_retryable(),
-            Self::Request(error) => error.is_retryable(),
-        }
-    }
-
-    /// Whether the answer did not come in time.
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Request(RequestError::Timeout) | Self::Acquire(AcquireError::Timeout))
-    }
-}
-
 impl DhtService {
     /// All live records under `key`, or the one of the publisher `from`; none is an answer, not an
     /// error. Cancel safe.
@@ -111,11 +84,7 @@ impl DhtService {
             by_publisher(&mut records);
             return Ok(records);
         }
-        let mut nodes = self.closest(&key, self.config.k);
-        if nodes.len() > 1 {
-            self.pool.suspects_last(&mut nodes);
-        }
-        let found = self.ask_around(&nodes, key, from, timeout).await;
+        let found = self.find_elsewhere(key, from, runtime::after(timeout)).await;
         if let Ok(mut found) = found {
             found.retain(|record| !knows_own || record.publisher != self.local);
             merge(&mut records, found);
@@ -161,35 +130,112 @@ impl DhtService {
         records
     }
 
-    /// Asks `nodes`, alpha at a time, until one has something or all have answered.
-    async fn ask_around(
+    /// What others hold under `key`.
+    async fn find_elsewhere(
         self: &Arc<Self>,
-        nodes: &[NodeId],
         key: Key,
         from: Option<NodeId>,
-        timeout: Duration,
+        deadline: Instant,
+    ) -> Result<Vec<Record>, FindError> {
+        if let Some(set) = self.known(runtime::now(), &key) {
+            let found = self.ask_around(set.nodes.to_vec(), key, from, deadline).await;
+            // Who does not answer may have been replaced by nodes that are not known yet.
+            if !matches!(found, Err(FindError::Incomplete { .. })) || runtime::now() >= deadline {
+                return found;
+            }
+        }
+        let mut tries = 1;
+        loop {
+            let found = self.search_around(key, from, deadline).await;
+            let late = found.as_ref().is_err_and(FindError::is_timeout);
+            if !late || tries == SEARCHES_MAX || runtime::now() >= deadline {
+                return found;
+            }
+            tries += 1;
+        }
+    }
+
+    /// Searches for the nodes closest to `key` until one has something or all of them have answered.
+    async fn search_around(
+        self: &Arc<Self>,
+        key: Key,
+        from: Option<NodeId>,
+        deadline: Instant,
+    ) -> Result<Vec<Record>, FindError> {
+        let mut hit: Option<(NodeId, Answers)> = None;
+        let mut without = BTreeSet::new();
+        let mut last = RequestError::Timeout;
+        let search = self.search(key, deadline, RecordKind::VALUE, |node, values| {
+            match values {
+                Ok(answers) if answers.iter().any(|page| page.may_hold(from)) => hit = Some((node, answers)),
+                Ok(_) => drop(without.insert(node)),
+                Err(error) => last = error,
+            }
+            hit.is_some()
+        });
+        let outcome = search.await;
+        let everybody = !outcome.nodes.is_empty() && outcome.nodes.iter().all(|node| without.contains(node));
+        let (asked, failed) = (outcome.queries as usize, (outcome.failed as usize).max(1));
+        // Where there are fewer than k, one that did not answer is missed.
+        let certain = outcome.complete && (outcome.failed == 0 || outcome.nodes.len() >= self.config.k);
+        if asked == 0 {
+            return Err(FindError::NoPeers);
+        }
+        self.survey(key, Some(outcome));
+        if let Some((node, answers)) = hit {
+            if let Ok(found) = self.complete(node, key, answers, deadline).await {
+                let found = wanted(found, from);
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+            // It held less than it seemed: the others are asked one by one.
+            let (set, _) = self.looked_up(key).await;
+            return self.ask_around(set.nodes.to_vec(), key, from, deadline).await;
+        }
+        if certain && everybody { Ok(Vec::new()) } else { Err(FindError::Incomplete { asked, failed, last }) }
+    }
+
+    /// Asks `nodes` until one has something or all have answered: one, another whenever nobody has
+    /// answered for longer than usual, and alpha at a time once one has nothing.
+    async fn ask_around(
+        self: &Arc<Self>,
+        mut nodes: Vec<NodeId>,
+        key: Key,
+        from: Option<NodeId>,
+        deadline: Instant,
     ) -> Result<Vec<Record>, FindError> {
         if nodes.is_empty() {
             return Err(FindError::NoPeers);
         }
-        let deadline = runtime::after(timeout);
+        self.pool.suspects_last(&mut nodes);
+        let slow = self.slow();
         let op = FindOp::new();
-        let mut waiting = nodes.iter().zip(0_u16..);
-        let mut under_way = 0;
+        let mut waiting = nodes.iter().zip(0_u16..).peekable();
+        let (mut width, mut under_way) = (1, 0);
         let mut failures = (0, RequestError::Unreachable);
         loop {
-            while under_way < self.config.alpha
+            while under_way < width
                 && let Some((node, i)) = waiting.next()
             {
-                let until = if nodes.len() > self.config.alpha { share(deadline, timeout) } else { deadline };
+                let until = deadline.min(runtime::after(self.config.request_timeout));
                 self.ask(&op, *node, i, vec![(key, None)], until);
                 under_way += 1;
             }
             if under_way == 0 {
                 break;
             }
-            let answered = op.next().await;
+            let next = if waiting.peek().is_some() && under_way < ALPHA_MAX {
+                tokio::time::timeout_at(runtime::after(slow).into(), op.next()).await.ok()
+            } else {
+                Some(op.next().await)
+            };
+            let Some(answered) = next else {
+                width = under_way + 1;
+                continue;
+            };
             under_way -= 1;
+            width = self.config.alpha;
             let found = match answered.result {
                 Ok(answers) => {
                     let peer = nodes[usize::from(answered.peer)];
@@ -197,13 +243,9 @@ impl DhtService {
                 }
                 Err(error) => Err(error),
             };
-            match found {
-                Ok(mut found) => {
-                    found.retain(|record| from.is_none_or(|from| from == record.publisher));
-                    if !found.is_empty() {
-                        return Ok(found);
-                    }
-                }
+            match found.map(|found| wanted(found, from)) {
+                Ok(found) if found.is_empty() => {}
+                Ok(found) => return Ok(found),
                 Err(error) => failures = (failures.0 + 1, error),
             }
         }
@@ -212,140 +254,12 @@ impl DhtService {
             (failed, last) => Err(FindError::Incomplete { asked: nodes.len(), failed, last }),
         }
     }
-
-    /// The records of an answer for one key, with the pages that it left out.
-    ///
-    /// Fails when there is nothing and the peer did not say so properly.
-    async fn complete(
-        self: &Arc<Self>,
-        peer: NodeId,
-        key: Key,
-        answers: Answers,
-        deadline: Instant,
-    ) -> Result<Vec<Record>, RequestError> {
-        let mut next = answers.into_iter().next();
-        let mut reading = Reading::default();
-        let mut records = Vec::new();
-        let error = loop {
-            let Some(mut page) = next else { break RequestError::Malformed };
-            let step = reading.turn(&mut page);
-            let found = named(key, page.records);
-            if records.is_empty() {
-                records = found;
-            } else {
-                records.extend(found);
-            }
-            match step {
-                Step::Done => return Ok(records),
-                Step::More => {}
-                Step::NoRoom | Step::Wrong => break RequestError::Malformed,
-            }
-            if runtime::now() >= deadline {
-                break RequestError::Timeout;
-            }
-            let op = FindOp::new();
-            self.ask(&op, peer, 0, vec![(key, reading.cursor)], deadline);
-            match op.next().await.result {
-                Ok(answers) => next = answers.into_iter().next(),
-                Err(error) => break error,
-            }
-        };
-        if reading.found { Ok(records) } else { Err(error) }
-    }
-
-    /// Asks one peer for some keys; `op` hears of it exactly once.
-    ///
-    /// A peer without a warm connection or without room is waited for in a task of its own.
-    pub(super) fn ask(
-        self: &Arc<Self>,
-        op: &Arc<FindOp>,
-        node: NodeId,
-        peer: u16,
-        keys: Vec<(Key, Option<NodeId>)>,
-        deadline: Instant,
-    ) {
-        let sink: Arc<dyn Sink> = Arc::<FindOp>::clone(op);
-        let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-        let tag = Tag { peer, first: 0, count };
-        let mut ready = None;
-        self.pool.try_acquire(&[node], |_, lease| ready = lease);
-        if let Some(lease) = ready
-            && push(&lease, &keys, deadline, &sink, tag).is_ok()
-        {
-            return;
-        }
-        let promise = Promise::new(Arc::clone(&sink), tag);
-        let Ok(permit) = Arc::clone(&self.deferred).try_acquire_owned() else {
-            return promise.settle(Outcome::Failed(RequestError::Backpressure));
-        };
-        let service = Arc::clone(self);
-        self.tasks.spawn(async move {
-            match service.ask_late(&node, &keys, deadline, &sink, tag).await {
-                Ok(None) => promise.hand_over(),
-                Ok(Some(answer)) => deliver(promise, tag.count, &answer.header, &answer.body),
-                Err(error) => promise.settle(Outcome::Failed(error)),
-            }
-            drop(permit);
-        });
-    }
-
-    async fn ask_late(
-        self: &Arc<Self>,
-        node: &NodeId,
-        keys: &[(Key, Option<NodeId>)],
-        deadline: Instant,
-        sink: &Arc<dyn Sink>,
-        tag: Tag,
-    ) -> Result<Option<Answer>, RequestError> {
-        let mut last = RequestError::NotSent;
-        for _ in 0..CONNECTIONS_TRIED {
-            let access = self.path.reach(node, size(keys), deadline).await;
-            let lease = match access.map_err(|_| RequestError::Unreachable)? {
-                Access::Direct(lease) => lease,
-                Access::Routed => match self.path.routed(node, &frame(keys), deadline).await {
-                    Err(RequestError::Unreachable) => {
-                        last = RequestError::Unreachable;
-                        continue;
-                    }
-                    answer => return answer.map(Some),
-                },
-            };
-            loop {
-                match push(&lease, keys, deadline, sink, tag) {
-                    Ok(()) => return Ok(None),
-                    Err(Refusal::NoRoom) => match lease.room_for(class(keys), size(keys), deadline).await {
-                        Ok(()) => {}
-                        Err(RequestError::NotSent) => break,
-                        Err(error) => return Err(error),
-                    },
-                    Err(Refusal::Closed) => break,
-                    Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
-                }
-            }
-        }
-        Err(last)
-    }
-
-    /// What one peer holds under `key`, asked over the network whatever this node holds itself.
-    pub(crate) async fn query_peer(
-        self: &Arc<Self>,
-        peer: NodeId,
-        key: Key,
-        timeout: Duration,
-    ) -> Result<Vec<Record>, QueryError> {
-        let deadline = runtime::after(timeout);
-        // Held until the answer is there, so that the question finds this connection.
-        let _access = self.path.reach(&peer, ASK_BYTES_MAX, deadline).await?;
-        let op = FindOp::new();
-        self.ask(&op, peer, 0, vec![(key, None)], deadline);
-        let answers = op.next().await.result?;
-        Ok(self.complete(peer, key, answers, deadline).await?)
-    }
 }
 
-/// Until when one of several nodes may take to answer: half of the time is kept for the next ones.
-pub(super) fn share(deadline: Instant, timeout: Duration) -> Instant {
-    deadline.min(runtime::after(timeout / 2))
+/// The records of the publisher `from`, or all.
+fn wanted(mut records: Vec<Record>, from: Option<NodeId>) -> Vec<Record> {
+    records.retain(|record| from.is_none_or(|from| from == record.publisher));
+    records
 }
 
 /// Fills in the key that the records were asked for under.
@@ -354,40 +268,4 @@ pub(super) fn named(key: Key, mut records: Vec<Record>) -> Vec<Record> {
         record.key = key;
     }
     records
-}
-
-fn size(keys: &[(Key, Option<NodeId>)]) -> usize {
-    HEADER_LEN + 8 + keys.len() * ASK_BYTES_MAX
-}
-
-/// One key is a request; many are bulk.
-fn class(keys: &[(Key, Option<NodeId>)]) -> Class {
-    if keys.len() == 1 { Class::Request } else { Class::Bulk }
-}
-
-fn push(
-    lease: &Lease,
-    keys: &[(Key, Option<NodeId>)],
-    deadline: Instant,
-    sink: &Arc<dyn Sink>,
-    tag: Tag,
-) -> Result<(), Refusal> {
-    let waiting = (Arc::clone(sink), tag);
-    let encode = |id, out: &mut BytesMut| encode(keys, id, out);
-    lease.try_request(class(keys), size(keys), deadline, waiting, encode)
-}
-
-/// The question as a frame of its own.
-fn frame(keys: &[(Key, Option<NodeId>)]) -> BytesMut {
-    let mut frame = BytesMut::with_capacity(size(keys));
-    encode(keys, 0, &mut frame);
-    frame
-}
-
-fn encode(keys: &[(Key, Option<NodeId>)], id: u64, out: &mut BytesMut) {
-    let mut batch = FindBatch::open(id, out);
-    for (key, after) in keys {
-        // The frame is far below its limits: `find_many` cuts its keys accordingly.
-        let _ = batch.push(key, RecordKind::VALUE, after.as_ref(), out);
-    }
 }

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::DhtService;
-use super::find::{FindError, named, share};
+use super::find::{FindError, named};
 use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
 use super::receipt::Record;
+use super::{DhtService, ReplicaSet};
 use crate::id::{Key, NodeId};
 use crate::pool::RequestError;
 use crate::runtime;
@@ -53,7 +53,6 @@ struct Search {
     last: RequestError,
     /// Peers that failed in this window: asked again only when nobody else is left to ask.
     failed: BTreeSet<NodeId>,
-    timeout: Duration,
     deadline: Instant,
 }
 
@@ -96,24 +95,24 @@ impl DhtService {
         let (now, deadline) = (runtime::now(), runtime::after(timeout));
         let results: Vec<Vec<Record>> = keys.iter().map(|key| self.own(now, key)).collect();
         let mut search =
-            Search { results, last: RequestError::Unreachable, failed: BTreeSet::new(), timeout, deadline };
-        let mut open = Vec::new();
+            Search { results, last: RequestError::Unreachable, failed: BTreeSet::new(), deadline };
+        let (mut open, mut unknown) = (Vec::new(), Vec::new());
         for (place, key) in keys.iter().enumerate() {
             let held = self.held_here(now, key);
             if !held.is_empty() {
                 merge(&mut search.results[place], held);
                 continue;
             }
-            let knows_own = !search.results[place].is_empty();
-            let mut nodes = self.closest(key, self.config.k);
-            if nodes.is_empty() && !knows_own {
-                return Err(FindError::NoPeers);
+            match self.known(now, key) {
+                Some(set) => open.push(self.open(place, *key, set, &search)?),
+                None => unknown.push(place),
             }
-            if nodes.len() > 1 {
-                self.pool.suspects_last(&mut nodes);
-            }
-            let reading = Reading::default();
-            open.push(Open { place, key: *key, nodes, asked: 0, failed: 0, reading, knows_own });
+        }
+        let mut found = self.replicas_of(unknown.iter().map(|place| keys[*place]).collect());
+        for _ in 0..unknown.len() {
+            let (which, set) = found.recv().await.ok_or(FindError::Shutdown)?;
+            let place = unknown[which];
+            open.push(self.open(place, keys[place], set, &search)?);
         }
         while !open.is_empty() {
             if runtime::now() >= deadline {
@@ -124,6 +123,17 @@ impl DhtService {
         }
         search.results.iter_mut().for_each(|records| by_publisher(records));
         Ok(search.results)
+    }
+
+    /// A key that its replicas are to be asked for.
+    fn open(&self, place: usize, key: Key, set: ReplicaSet, search: &Search) -> Result<Open, FindError> {
+        let knows_own = !search.results[place].is_empty();
+        let mut nodes = set.nodes.to_vec();
+        if nodes.is_empty() && !knows_own {
+            return Err(FindError::NoPeers);
+        }
+        self.pool.suspects_last(&mut nodes);
+        Ok(Open { place, key, nodes, asked: 0, failed: 0, reading: Reading::default(), knows_own })
     }
 
     /// Asks the next replica of every open key; returns the keys that are still open.
@@ -169,8 +179,8 @@ impl DhtService {
         let op = FindOp::new();
         for ((peer, keys), i) in flight.iter().zip(0_u16..) {
             let asks = keys.iter().map(|open| (open.key, open.reading.cursor)).collect();
-            let others = keys.iter().any(|open| open.asked + 1 < open.nodes.len());
-            let until = if others { share(search.deadline, search.timeout) } else { search.deadline };
+            // Half of the time is kept for the next replica.
+            let until = search.deadline.min(runtime::after(self.config.request_timeout / 2));
             self.ask(&op, *peer, i, asks, until);
         }
         for _ in 0..flight.len() {

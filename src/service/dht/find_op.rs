@@ -28,6 +28,15 @@ pub(super) struct Page {
     rest: Rest,
 }
 
+impl Page {
+    /// Whether a record is there, or may be on a page behind this one, that `from` has published, if that
+    /// matters.
+    pub(super) fn may_hold(&self, from: Option<NodeId>) -> bool {
+        let wanted = |record: &Record| from.is_none_or(|from| from == record.publisher);
+        self.rest != Rest::Nothing || self.records.iter().any(wanted)
+    }
+}
+
 /// How far one replica has been read under one key.
 #[derive(Default)]
 pub(super) struct Reading {
@@ -139,7 +148,8 @@ impl Sink for FindOp {
     }
 }
 
-fn read(body: &[u8], count: u32) -> Result<Answers, RequestError> {
+/// The answers in a reply to a frame that asked for `count` keys.
+pub(super) fn read(body: &[u8], count: u32) -> Result<Answers, RequestError> {
     let frame = wire::decode_find_reply(body).map_err(|_| RequestError::Malformed)?;
     let answers = frame.answers();
     if u32::try_from(answers.len()).ok() != Some(count) {

@@ -2,24 +2,24 @@
 //!
 //! The replica store and the publication log are cut into [`SHARDS`] shards by the first bits of the
 //! key, each behind a lock of its own. Requests of peers are answered on the task that read them
-//! ([`replica`]); own operations go to the k closest nodes of the routing table ([`store`],
-//! [`find`]). Those are the nodes this node has completed a handshake with; searching the network
-//! for closer ones belongs between the two and is not there yet.
+//! ([`replica`]); own operations go to the k closest nodes of the mesh ([`store`], [`find`]), which are
+//! known by region ([`cover`]) or searched for ([`lookup`]).
 
 use std::array;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 
 use crate::addr::Endpoint;
 use crate::dht::log::{LogLimits, PublicationLog};
-use crate::dht::members::{Cover, Members, ReplicaSet};
+use crate::dht::members::{Members, ReplicaSet};
 use crate::dht::replication::ReplicationConfig;
+use crate::dht::rtt::Patience;
 use crate::dht::store::{Shard, StoreLimits};
 use crate::dht::table::Insert;
 use crate::id::{Key, NodeId};
@@ -28,14 +28,20 @@ use crate::runtime::{self, Tasks};
 use crate::service::path::PathService;
 use crate::wire::Hello;
 
+use contact::Listens;
 use outgoing::Deliveries;
 use replicate::Changes;
 
+mod ask;
+mod contact;
+mod cover;
 mod durable;
 mod find;
 mod find_many;
 mod find_op;
 mod join;
+mod lookup;
+mod lookup_op;
 mod outgoing;
 mod part;
 mod receipt;
@@ -45,8 +51,10 @@ mod store;
 mod store_many;
 mod store_op;
 
-pub use find::{FindError, QueryError};
-pub use receipt::{Durability, Receipt, Record};
+pub use ask::QueryError;
+pub use find::FindError;
+pub(crate) use lookup::LookupTally;
+pub use receipt::{Durability, LookupStats, Receipt, Record};
 pub use store::StoreError;
 pub(crate) use store::StoreOptions;
 
@@ -73,6 +81,7 @@ pub(crate) struct DhtConfig {
     pub(crate) log: LogLimits,
     pub(crate) request_timeout: Duration,
     pub(crate) replication: ReplicationConfig,
+    pub(crate) query_timeout: Duration,
 }
 
 pub(crate) struct DhtService {
@@ -81,7 +90,13 @@ pub(crate) struct DhtService {
     pub(super) path: Arc<PathService>,
     pub(super) tasks: Tasks,
     config: DhtConfig,
-    members: Mutex<Members<()>>,
+    members: Mutex<Members<Listens>>,
+    patience: Mutex<Patience>,
+    lookups: Mutex<LookupTally>,
+    /// Surveys that may begin.
+    surveys: Arc<Semaphore>,
+    /// Lookups for replicas that may begin.
+    turns: Semaphore,
     shards: [Mutex<Shard>; SHARDS],
     /// The lock of a shard also orders the stores to its keys: sequence and place in every queue are
     /// given under it.
@@ -130,6 +145,10 @@ impl DhtService {
             path,
             tasks,
             members: Mutex::new(Members::new(local, config.k)),
+            patience: Mutex::default(),
+            lookups: Mutex::default(),
+            surveys: Arc::new(Semaphore::new(cover::SURVEYS_MAX)),
+            turns: Semaphore::new(cover::LOOKUPS_AT_ONCE),
             shards: array::from_fn(|i| Mutex::new(shard(i))),
             log: array::from_fn(|i| Mutex::new(PublicationLog::new(epoch, log, keys(i)))),
             config,
@@ -183,16 +202,8 @@ impl DhtService {
         lock(&self.log[shard_of(key)])
     }
 
-    /// The nodes that should hold the records under `key`.
-    pub(super) fn replicas(&self, now: Instant, key: &Key) -> ReplicaSet {
-        let mut members = lock(&self.members);
-        match members.replicas(now, key) {
-            Cover::Known { set, .. } => set,
-            Cover::Unknown => members.nearest(now, key),
-        }
-    }
-
     /// The nodes of the routing table that are closest to `key`, at most `count`.
+    #[cfg(any(feature = "baseline", feature = "persist"))]
     pub(crate) fn closest(&self, key: &Key, count: usize) -> Vec<NodeId> {
         lock(&self.members).closest(runtime::now(), key, count)
     }
@@ -229,8 +240,10 @@ impl DhtService {
         }
         let advertised = hello.endpoints.iter().filter_map(|text| text.parse().ok());
         let usable = advertised.filter(|endpoint: &Endpoint| !endpoint.is_unspecified());
-        self.pool.learn(*peer, usable.chain([Endpoint::from(remote)]));
-        let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), ());
+        let endpoints: Vec<Endpoint> = usable.chain([Endpoint::from(remote)]).collect();
+        let listens = Listens::new(peer, &endpoints);
+        self.pool.learn(*peer, endpoints);
+        let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), listens);
         lock(&self.changes).connected(*peer, hello.boot);
         self.save_contact(peer);
         if let Insert::Full { ping: Some(ping) } = inserted {

@@ -36,6 +36,16 @@ pub enum Durability {
     Disk,
 }
 
+/// What it took to find the nodes closest to a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LookupStats {
+    /// How far the closest node was: 1 when this node knew it, 2 when one of those did, and so on.
+    pub hops: u32,
+    /// Nodes that were asked.
+    pub queries: u32,
+}
+
 /// What became of the store of one record.
 ///
 /// It tells which replicas held the record, or a copy equal to it, when the store returned, and where.
@@ -50,9 +60,16 @@ pub struct Receipt {
     pub(super) target: usize,
     pub(super) superseded: Option<u64>,
     pub(super) log_full: bool,
+    pub(super) lookup: Option<LookupStats>,
 }
 
 impl Receipt {
+    /// The search for the replicas, if there was one: none is needed where all nodes around the key are
+    /// known, and those of many keys at a time are not told apart.
+    pub fn lookup(&self) -> Option<LookupStats> {
+        self.lookup
+    }
+
     /// The key of the record.
     pub fn key(&self) -> Key {
         self.key

@@ -1,10 +1,10 @@
 //! Answering peers: STORE, FIND_VALUE and FIND_NODE, on the task that read the frame.
 
-use std::net::IpAddr;
 use std::ops::ControlFlow;
 
 use bytes::BytesMut;
 
+use super::contact::is_loopback;
 use super::{DhtService, by_shard, lock, shard_of};
 use crate::dht::store::Origin;
 use crate::id::NodeId;
@@ -107,26 +107,23 @@ impl DhtService {
     ) -> Result<(), Violation> {
         let ask = FindNode::decode(body).map_err(|_| Violation::Malformed)?;
         let count = usize::from(ask.count).clamp(1, CONTACTS_MAX);
-        let mut nodes = self.closest(&ask.target, count + 1);
-        nodes.retain(|node| node != from);
-        nodes.truncate(count);
-        let near = self.pool.remote(from).is_some_and(|addr| is_loopback(addr.ip()));
+        let near = self.is_near(from);
         let mut reply = FindNodeReply::open(id, out);
-        for node in nodes {
-            let mut known = self.pool.addresses(&node);
-            // On another host they would lead back to itself.
-            known.retain(|known| near || !known.socket_addr().is_some_and(|addr| is_loopback(addr.ip())));
-            if known.is_empty() {
-                continue;
+        let members = lock(&self.members);
+        let mut nodes = Vec::new();
+        members.closest_answering(&ask.target, count + 1, &mut nodes);
+        for node in nodes.iter().filter(|node| *node != from).take(count) {
+            if let Some(contact) = members.table().get(node).and_then(|member| member.info.told(near)) {
+                reply.push_encoded(contact, out).map_err(|_| Violation::Malformed)?;
             }
-            let endpoints: Vec<_> = known.iter().map(ToString::to_string).collect();
-            let pushed = reply.push(&node, endpoints.iter().map(String::as_str), out);
-            pushed.map_err(|_| Violation::Malformed)?;
         }
         Ok(())
     }
-}
 
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.to_canonical().is_loopback()
+    /// Whether a peer is on this host.
+    fn is_near(&self, peer: &NodeId) -> bool {
+        let member = lock(&self.members).table().get(peer).map(|member| member.ip);
+        // Of one that is not a member, such as one that only asks, its connection tells.
+        member.or_else(|| self.pool.remote(peer).map(|addr| addr.ip())).is_some_and(is_loopback)
+    }
 }

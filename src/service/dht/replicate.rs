@@ -221,7 +221,7 @@ impl DhtService {
                 due.extend(Parcel::new(self.local, &record).map(|parcel| (*key, parcel)));
             });
             for (key, parcel) in due {
-                let ReplicaSet { nodes, .. } = self.replicas(runtime::now(), &key);
+                let (ReplicaSet { nodes, .. }, _) = self.replicas(key).await;
                 for to in nodes.iter() {
                     out.push(*to, &parcel, Some(pace)).await;
                 }

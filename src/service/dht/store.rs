@@ -13,9 +13,10 @@ use smallvec::SmallVec;
 
 use super::part::Part;
 use super::store_op::{Leases, StoreOp};
-use super::{DEFERRED_SHARE, DhtService, Receipt, ReplicaSet};
+use super::{DEFERRED_SHARE, DhtService, LookupStats, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
 use crate::dht::log::{Draft, LogFull, PublicationLog};
+use crate::dht::lookup::Outcome as Found;
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
 use crate::pool::{Outcome, Peer, RequestError, Room, Sink, Tag};
@@ -35,6 +36,8 @@ pub(crate) struct StoreOptions {
     pub(crate) ttl: Duration,
     pub(crate) ack: Ack,
     pub(crate) timeout: Duration,
+    /// Whether the replicas are looked up although all nodes around the key are known.
+    pub(crate) fresh: bool,
 }
 
 /// Why a record was not stored as asked.
@@ -95,6 +98,15 @@ impl StoreError {
     }
 }
 
+/// How many of `set` must acknowledge, if there are as many.
+pub(super) fn enough(set: &ReplicaSet, ack: Ack) -> Result<usize, NotEnoughReplicas> {
+    let required = required(ack, set.target)?;
+    if set.nodes.len() < required {
+        return Err(NotEnoughReplicas { required, available: set.nodes.len() });
+    }
+    Ok(required)
+}
+
 /// Finds what no replica would take.
 pub(super) fn check(value: &Bytes, ttl: Duration) -> Result<u32, StoreError> {
     if value.len() > VALUE_BYTES_MAX {
@@ -147,7 +159,8 @@ impl DhtService {
             };
             let Some((ttl, value)) = own else { continue };
             if self.jump(claim) {
-                let options = StoreOptions { ttl, ack: Ack::Local, timeout: self.config.request_timeout };
+                let timeout = self.config.request_timeout;
+                let options = StoreOptions { ttl, ack: Ack::Local, timeout, fresh: false };
                 let _ = self.store_once(key, value, options, Some(seq), Weak::new()).await;
             }
         }
@@ -164,9 +177,10 @@ impl DhtService {
         late: Weak<Self>,
     ) -> Result<(Receipt, bool), StoreError> {
         let ttl_ms = check(&value, options.ttl)?;
-        let now = runtime::now();
-        let (set, required) = self.aim(now, &key, options.ack)?;
+        let (set, lookup) = self.aim(key, options.fresh).await?;
+        let required = enough(&set, options.ack)?;
         self.sequences(1, runtime::after(options.timeout)).await;
+        let now = runtime::now();
         let deadline = runtime::after(options.timeout);
         let leases = self.leases(&set);
         let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
@@ -192,7 +206,7 @@ impl DhtService {
         sending.defer(encoded.freeze());
         op.decided().await;
         let mut result = None;
-        op.receipts(|receipt, full| result = Some((receipt, full)));
+        op.receipts(|receipt, full| result = Some((Receipt { lookup, ..receipt }, full)));
         Ok(result.expect("a store of one record has one receipt"))
     }
 
@@ -205,17 +219,27 @@ impl DhtService {
         own.map(|own| own.value.clone())
     }
 
-    /// The replica set of `key` and how many of it must acknowledge.
-    pub(super) fn aim(&self, now: Instant, key: &Key, ack: Ack) -> Result<(ReplicaSet, usize), StoreError> {
+    /// The replica set of `key`, and what it took to find it if it was searched for.
+    async fn aim(
+        self: &Arc<Self>,
+        key: Key,
+        fresh: bool,
+    ) -> Result<(ReplicaSet, Option<LookupStats>), StoreError> {
         if self.is_closing() {
             return Err(StoreError::Shutdown);
         }
-        let set = self.replicas(now, key);
-        let required = required(ack, set.target)?;
-        if set.nodes.len() < required {
-            return Err(NotEnoughReplicas { required, available: set.nodes.len() }.into());
+        let (set, outcome) = if fresh {
+            let (set, outcome) = self.looked_up(key).await;
+            (set, Some(outcome))
+        } else {
+            self.replicas(key).await
+        };
+        // It may have begun in the meantime.
+        if self.is_closing() {
+            return Err(StoreError::Shutdown);
         }
-        Ok((set, required))
+        let stats = |outcome: Found| LookupStats { hops: outcome.hops, queries: outcome.queries };
+        Ok((set, outcome.map(stats)))
     }
 
     pub(super) fn leases(&self, set: &ReplicaSet) -> Leases {

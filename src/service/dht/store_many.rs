@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::store::{Sending, StoreError, StoreOptions, check, encode, full};
+use super::store::{Sending, StoreError, StoreOptions, check, encode, enough, full};
 use super::store_op::StoreOp;
 use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
 use crate::dht::log::{Draft, LogFull};
@@ -103,7 +103,7 @@ impl DhtService {
     ) -> Result<Progress, StoreError> {
         let mut progress = Progress::default();
         let mut flying: VecDeque<Flight> = VecDeque::new();
-        for chunk in self.chunks(items, which, options)? {
+        for chunk in self.chunks(items, which, options).await? {
             if flying.len() == CHUNKS_IN_FLIGHT
                 && let Some(flight) = flying.pop_front()
             {
@@ -118,33 +118,51 @@ impl DhtService {
     }
 
     /// Groups items by replica set and cuts the groups into chunks.
-    fn chunks(
-        &self,
+    async fn chunks(
+        self: &Arc<Self>,
         items: &[Item],
         which: Vec<u32>,
         options: StoreOptions,
     ) -> Result<Vec<Chunk>, StoreError> {
+        if self.is_closing() {
+            return Err(StoreError::Shutdown);
+        }
         let now = runtime::now();
         let Some(first) = which.first() else { return Ok(Vec::new()) };
-        let (set, required) = self.aim(now, &items[*first as usize].0, options.ack)?;
-        if self.is_everyone(&set) {
+        if let Some(set) = self.known(now, &items[*first as usize].0)
+            && lock(&self.members).is_everyone(&set)
+        {
+            let required = enough(&set, options.ack)?;
             return Ok(cut(items, Chunk { set, required, items: which }));
         }
         let mut groups: BTreeMap<Arc<[NodeId]>, Chunk> = BTreeMap::new();
-        for i in which {
-            let (mut set, required) = self.aim(now, &items[i as usize].0, options.ack)?;
-            // Keys order the same nodes differently; nobody else holds this list, so it is not copied.
+        let mut group = |mut set: ReplicaSet, i: u32| -> Result<(), StoreError> {
+            let required = enough(&set, options.ack)?;
+            // Keys order the same nodes differently.
             Arc::make_mut(&mut set.nodes).sort_unstable();
             let nodes = Arc::clone(&set.nodes);
             let chunk = Chunk { set, required, items: Vec::new() };
             groups.entry(nodes).or_insert(chunk).items.push(i);
+            Ok(())
+        };
+        let mut unknown = Vec::new();
+        for i in which {
+            match self.known(now, &items[i as usize].0) {
+                Some(set) => group(set, i)?,
+                None => unknown.push(i),
+            }
         }
-        Ok(groups.into_values().flat_map(|chunk| cut(items, chunk)).collect())
-    }
-
-    /// Whether the set is the one of all keys, because there are no more than k nodes.
-    fn is_everyone(&self, set: &ReplicaSet) -> bool {
-        lock(&self.members).is_everyone(set)
+        let mut found = self.replicas_of(unknown.iter().map(|i| items[*i as usize].0).collect());
+        for _ in 0..unknown.len() {
+            let (place, set) = found.recv().await.ok_or(StoreError::Shutdown)?;
+            group(set, unknown[place])?;
+        }
+        let in_order = |mut chunk: Chunk| {
+            // Lookups end in any order; of two records under one key the later one is to stay.
+            chunk.items.sort_unstable();
+            cut(items, chunk)
+        };
+        Ok(groups.into_values().flat_map(in_order).collect())
     }
 
     /// Numbers, encodes and queues one chunk.

@@ -129,6 +129,7 @@ impl StoreOp {
                 target: self.target,
                 superseded: (item.superseded > 0).then_some(item.superseded),
                 log_full: item.log_full,
+                lookup: None,
             };
             each(receipt, item.full);
         }
