@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::config::{Config, ConfigError, GRANTS};
 use super::{Inner, Node};
 use crate::addr::{Endpoint as Address, PeerAddr};
+use crate::dht::record::RealmId;
 use crate::id::Key;
 #[cfg(feature = "persist")]
 use crate::id::NodeId;
@@ -239,6 +240,7 @@ impl Builder {
         })?;
         let bound = endpoint.local_addr().unwrap_or(self.listen);
         let seed = self.seed.unwrap_or_else(runtime::entropy);
+        let signed_for = RealmId::of(&self.realm);
         let endpoints = advertised(self.advertise, bound);
         let realm = Key::of_name(&self.realm);
         let hello = Hello {
@@ -266,16 +268,7 @@ impl Builder {
             inbound: Arc::<Router>::clone(&router),
             seed,
         });
-        let dht = DhtConfig {
-            k: self.config.k,
-            alpha: self.config.alpha,
-            serves: self.serves,
-            store: self.config.store,
-            log: self.config.log,
-            request_timeout: self.config.request_timeout,
-            replication: self.config.replication,
-            query_timeout: self.config.query_timeout,
-        };
+        let dht = dht_config(&self.config, signed_for, self.serves);
         let mut relay = self.config.relay.clone();
         relay.enabled &= self.serves;
         let path = PathService::new(self.identity.clone(), realm, pool.clone(), tasks.clone(), relay);
@@ -298,6 +291,21 @@ impl Data {
         let Some(dir) = self.dir.clone() else { return Ok(None) };
         let (now, unix) = (runtime::now(), Duration::from_millis(runtime::unix_ms()));
         persist::open(&persist::Options { dir, owner, bytes_max: self.bytes_max, now, unix }).map(Some)
+    }
+}
+
+/// What the DHT takes of the settings.
+fn dht_config(config: &Config, realm: RealmId, serves: bool) -> DhtConfig {
+    DhtConfig {
+        k: config.k,
+        alpha: config.alpha,
+        serves,
+        store: config.store,
+        log: config.log,
+        request_timeout: config.request_timeout,
+        replication: config.replication,
+        query_timeout: config.query_timeout,
+        realm,
     }
 }
 

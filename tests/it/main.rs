@@ -15,6 +15,7 @@ mod lookup;
 mod nodes;
 mod persist;
 mod pool;
+mod records;
 mod replication;
 mod restart;
 mod route;

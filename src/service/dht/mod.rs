@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::addr::Endpoint;
 use crate::dht::log::{LogLimits, PublicationLog};
 use crate::dht::members::{Members, ReplicaSet};
+use crate::dht::record::RealmId;
 use crate::dht::replication::ReplicationConfig;
 use crate::dht::rtt::Patience;
 use crate::dht::store::{Shard, StoreLimits};
@@ -47,6 +48,7 @@ mod part;
 mod receipt;
 mod replica;
 mod replicate;
+mod screen;
 mod store;
 mod store_many;
 mod store_op;
@@ -82,6 +84,8 @@ pub(crate) struct DhtConfig {
     pub(crate) request_timeout: Duration,
     pub(crate) replication: ReplicationConfig,
     pub(crate) query_timeout: Duration,
+    /// What signatures of records are made and checked for.
+    pub(crate) realm: RealmId,
 }
 
 pub(crate) struct DhtService {

@@ -1,17 +1,19 @@
 //! Answering peers: STORE, FIND_VALUE and FIND_NODE, on the task that read the frame.
 
 use std::ops::ControlFlow;
+use std::time::Instant;
 
 use bytes::BytesMut;
 
 use super::contact::is_loopback;
+use super::screen::Screened;
 use super::{DhtService, by_shard, lock, shard_of};
 use crate::dht::store::Origin;
 use crate::id::NodeId;
 use crate::pool::{LANE_FRAME_MAX, Later, Violation};
 use crate::runtime;
 use crate::wire::{
-    self, CONTACTS_MAX, FindNode, FindNodeReply, FindReply, Reject, Rest, Status, StoreFrame, StoreReply,
+    self, CONTACTS_MAX, FindNode, FindNodeReply, FindReply, Record, Rest, Status, StoreFrame, StoreReply,
 };
 
 impl DhtService {
@@ -26,13 +28,11 @@ impl DhtService {
         later: &mut Later,
     ) -> Result<(), Violation> {
         let batch = wire::decode_store(body).map_err(|_| Violation::Malformed)?;
-        let mut statuses = vec![Status::Rejected(Reject::Publisher); batch.records.len()];
-        // Copies that another node vouches for are accepted once replicas can tell who may vouch.
-        if !self.has_room_on_disk() {
-            statuses.fill(Status::Overloaded);
-        } else if batch.publisher == *from {
-            self.apply(&batch, &mut statuses);
-        }
+        let statuses = if self.has_room_on_disk() {
+            self.keep(from, &batch)
+        } else {
+            vec![Status::Overloaded; batch.records.len()]
+        };
         let Some(statuses) = self.reply_when_durable(&batch, statuses, later) else { return Ok(()) };
         let mut reply = StoreReply::open(id, false, out);
         for status in statuses {
@@ -41,26 +41,42 @@ impl DhtService {
         Ok(())
     }
 
-    /// Applies the records shard by shard, in their order within each shard.
-    fn apply(&self, batch: &StoreFrame<'_>, statuses: &mut [Status]) {
+    /// Applies what may be in the store and refuses the rest.
+    fn keep(&self, from: &NodeId, batch: &StoreFrame<'_>) -> Vec<Status> {
         let now = runtime::now();
-        if let [record] = batch.records.as_slice() {
-            let status = &mut statuses[0];
-            let mut shard = lock(&self.shards[shard_of(&record.key)]);
-            return shard
-                .apply(now, &batch.publisher, Origin::FirstHand, [*record], |applied| *status = applied);
+        match self.screen(now, from, batch) {
+            Screened::All(origin) => self.apply(now, &batch.publisher, origin, &batch.records),
+            Screened::Some { admitted, origin, mut statuses } => {
+                let records: Vec<_> = admitted.iter().map(|place| batch.records[*place]).collect();
+                let applied = self.apply(now, &batch.publisher, origin, &records);
+                for (place, status) in admitted.into_iter().zip(applied) {
+                    statuses[place] = status;
+                }
+                statuses
+            }
         }
-        let (order, runs) = by_shard(batch.records.iter().map(|record| &record.key));
+    }
+
+    /// Applies the records shard by shard, in their order within each shard.
+    fn apply(&self, now: Instant, publisher: &NodeId, origin: Origin, records: &[Record<'_>]) -> Vec<Status> {
+        let mut statuses = vec![Status::Overloaded; records.len()];
+        if let ([record], [status]) = (records, statuses.as_mut_slice()) {
+            let mut shard = lock(&self.shards[shard_of(&record.key)]);
+            shard.apply(now, publisher, origin, [*record], |applied| *status = applied);
+            return statuses;
+        }
+        let (order, runs) = by_shard(records.iter().map(|record| &record.key));
         for (shard, run) in runs {
             let places = &order[run];
-            let records = places.iter().map(|place| batch.records[*place as usize]);
+            let part = places.iter().map(|place| records[*place as usize]);
             let mut next = places.iter();
-            lock(&self.shards[shard]).apply(now, &batch.publisher, Origin::FirstHand, records, |applied| {
+            lock(&self.shards[shard]).apply(now, publisher, origin, part, |applied| {
                 if let Some(place) = next.next() {
                     statuses[*place as usize] = applied;
                 }
             });
         }
+        statuses
     }
 
     /// Answers a FIND_VALUE batch from the replica store, in pages of at most 64 KiB.

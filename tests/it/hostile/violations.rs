@@ -172,7 +172,7 @@ async fn records_that_may_not_be_are_refused_one_by_one() {
     let proof = [1; foveola::wire::PROOF_LEN];
     let rows = [
         (Record { kind: RecordKind(9), ..good }, Reject::Kind),
-        (Record { kind: RecordKind::PROVIDER, ..good }, Reject::Kind),
+        (Record { kind: RecordKind::PROVIDER, ..good }, Reject::Proof),
         (Record { flags: 1, ..good }, Reject::Flags),
         (Record { proof: &proof, ..good }, Reject::Proof),
         (Record { value: &large, ..good }, Reject::TooLarge),

@@ -1,0 +1,71 @@
+//! Which records of a STORE a replica lets in, decided before it takes the lock of any shard.
+//!
+//! What the publisher brings itself and has not signed, as nearly all records are, is let in without a look
+//! at each. A proof is verified whoever brings it, because it will be handed on. An unsigned copy from
+//! anybody else counts only if that peer could be a replica of the key itself.
+
+use std::time::Instant;
+
+use super::{DhtService, lock};
+use crate::dht::record::{check, verify};
+use crate::dht::store::Origin;
+use crate::id::NodeId;
+use crate::wire::{Record, Reject, Status, StoreFrame};
+
+/// Proofs that are verified for one frame, about 40 ms of work for the task that reads the lane; records
+/// beyond it are answered as overload. A frame of a lane has room for fewer.
+const PROOFS_MAX: usize = 1_024;
+
+/// What may go into the store.
+pub(super) enum Screened {
+    /// Every record.
+    All(Origin),
+    /// The records at the places `admitted`; what becomes of the others is in `statuses`.
+    Some { admitted: Vec<usize>, origin: Origin, statuses: Vec<Status> },
+}
+
+impl DhtService {
+    /// Decides what `from` may store of its batch.
+    pub(super) fn screen(&self, now: Instant, from: &NodeId, batch: &StoreFrame<'_>) -> Screened {
+        let own = batch.publisher == *from;
+        if own && batch.records.iter().all(|record| record.proof.is_empty()) {
+            return Screened::All(Origin::FirstHand);
+        }
+        let origin = if own { Origin::FirstHand } else { Origin::Vouched };
+        let mut statuses = vec![Status::Overloaded; batch.records.len()];
+        let mut admitted = Vec::with_capacity(batch.records.len());
+        let mut proofs = 0;
+        for (place, record) in batch.records.iter().enumerate() {
+            proofs += usize::from(!record.proof.is_empty());
+            if proofs > PROOFS_MAX && !record.proof.is_empty() {
+                continue;
+            }
+            match self.admit(now, from, &batch.publisher, record) {
+                Ok(()) => admitted.push(place),
+                Err(reason) => statuses[place] = Status::Rejected(reason),
+            }
+        }
+        Screened::Some { admitted, origin, statuses }
+    }
+
+    fn admit(
+        &self,
+        now: Instant,
+        from: &NodeId,
+        publisher: &NodeId,
+        record: &Record<'_>,
+    ) -> Result<(), Reject> {
+        // What this node has published is in its own log; nobody else knows better.
+        if *publisher == self.local {
+            return Err(Reject::Publisher);
+        }
+        check(record)?;
+        if !record.proof.is_empty() {
+            verify(&self.config.realm, publisher, record)
+        } else if publisher == from || lock(&self.members).may_vouch(now, &record.key, from) {
+            Ok(())
+        } else {
+            Err(Reject::Publisher)
+        }
+    }
+}
