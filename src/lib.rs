@@ -30,8 +30,8 @@ pub use id::{Key, NodeId};
 pub use identity::Identity;
 pub use node::{
     ALPHA, Builder, Config, ConfigError, DRAIN, Dht, FindMany, FindValue, JOIN_TIMEOUT, K_MAX, Node,
-    NodeStats, PeerLease, Peers, QUERY_TIMEOUT, QueryPeer, REQUEST_TIMEOUT, SpawnError, Store, StoreMany,
-    TTL,
+    NodeStats, PeerLease, Peers, QUERY_TIMEOUT, QueryPeer, REQUEST_TIMEOUT, Remove, SpawnError, Store,
+    StoreMany, TTL,
 };
 #[cfg(feature = "persist")]
 pub use persist::{DATA_BYTES_MAX, Damage, PersistError};

@@ -268,7 +268,7 @@ impl Builder {
             inbound: Arc::<Router>::clone(&router),
             seed,
         });
-        let dht = dht_config(&self.config, signed_for, self.serves);
+        let dht = dht_config(&self.config, self.identity.clone(), signed_for, self.serves);
         let mut relay = self.config.relay.clone();
         relay.enabled &= self.serves;
         let path = PathService::new(self.identity.clone(), realm, pool.clone(), tasks.clone(), relay);
@@ -295,8 +295,10 @@ impl Data {
 }
 
 /// What the DHT takes of the settings.
-fn dht_config(config: &Config, realm: RealmId, serves: bool) -> DhtConfig {
+fn dht_config(config: &Config, identity: Identity, realm: RealmId, serves: bool) -> DhtConfig {
     DhtConfig {
+        identity,
+        realm,
         k: config.k,
         alpha: config.alpha,
         serves,
@@ -305,7 +307,6 @@ fn dht_config(config: &Config, realm: RealmId, serves: bool) -> DhtConfig {
         request_timeout: config.request_timeout,
         replication: config.replication,
         query_timeout: config.query_timeout,
-        realm,
     }
 }
 

@@ -9,8 +9,12 @@ use bytes::Bytes;
 
 use super::Inner;
 use crate::dht::ack::Ack;
+use crate::dht::read::Level;
 use crate::id::{Key, NodeId};
-use crate::service::dht::{DhtService, FindError, QueryError, Receipt, Record, StoreError, StoreOptions};
+use crate::service::dht::{
+    DhtService, FindError, FindOptions, QueryError, Receipt, Record, StoreError, StoreOptions,
+};
+use crate::wire::RecordKind;
 
 type Operation<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -42,6 +46,21 @@ impl<'a> Dht<'a> {
         Store { dht: Arc::clone(&self.inner.dht), key, value: value.into(), options: self.options() }
     }
 
+    /// Removes this node's record under `key`, at the replicas as well: an older copy of it that some replica
+    /// missed does not come back. Records of others stay.
+    ///
+    /// # Errors
+    ///
+    /// As of [`store`](Self::store).
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have removed the record.
+    pub fn remove(&self, key: Key) -> Remove {
+        let options = StoreOptions { removes: true, ..self.options() };
+        Remove { dht: Arc::clone(&self.inner.dht), key, options }
+    }
+
     /// Stores many records with one frame per peer; one receipt per record, in their order.
     ///
     /// # Errors
@@ -70,7 +89,8 @@ impl<'a> Dht<'a> {
     /// Cancel safe.
     pub fn find_value(&self, key: Key) -> FindValue {
         let timeout = self.inner.config.query_timeout;
-        FindValue { dht: Arc::clone(&self.inner.dht), key, from: None, timeout }
+        let options = FindOptions { kind: RecordKind::VALUE, from: None, level: None, timeout };
+        FindValue { dht: Arc::clone(&self.inner.dht), key, options }
     }
 
     /// All live records under each of `keys`, in their order.
@@ -98,12 +118,20 @@ impl<'a> Dht<'a> {
     /// Cancel safe.
     pub fn query_peer(&self, peer: NodeId, key: Key) -> QueryPeer {
         let timeout = self.inner.config.request_timeout;
-        QueryPeer { dht: Arc::clone(&self.inner.dht), peer, key, timeout }
+        QueryPeer { dht: Arc::clone(&self.inner.dht), peer, key, kind: RecordKind::VALUE, timeout }
     }
 
     fn options(&self) -> StoreOptions {
         let config = &self.inner.config;
-        StoreOptions { ttl: config.ttl, ack: Ack::default(), timeout: config.request_timeout, fresh: false }
+        StoreOptions {
+            ttl: config.ttl,
+            ack: Ack::default(),
+            timeout: config.request_timeout,
+            fresh: false,
+            kind: RecordKind::VALUE,
+            signed: false,
+            removes: false,
+        }
     }
 }
 
@@ -113,6 +141,22 @@ macro_rules! store_options {
         /// [`Config::ttl`](super::Config::ttl).
         pub fn ttl(mut self, ttl: Duration) -> Self {
             self.options.ttl = ttl;
+            self
+        }
+
+        /// What is stored; by default a value. There is one record of each kind per publisher under a key.
+        /// Entries ([`PROVIDER`](RecordKind::PROVIDER), [`SUBSCRIPTION`](RecordKind::SUBSCRIPTION)) are
+        /// always signed.
+        pub fn kind(mut self, kind: RecordKind) -> Self {
+            self.options.kind = kind;
+            self
+        }
+
+        /// Signs the record, so that whoever reads it can verify who wrote it, and whoever holds it can pass
+        /// it on. A publisher that has signed under a key goes on signing: a copy with a proof stands
+        /// against one without.
+        pub fn signed(mut self) -> Self {
+            self.options.signed = true;
             self
         }
 
@@ -171,6 +215,28 @@ impl IntoFuture for Store {
     }
 }
 
+/// The removal of a record; await it.
+#[derive(Debug)]
+#[must_use = "a removal does nothing until it is awaited"]
+pub struct Remove {
+    dht: Arc<DhtService>,
+    key: Key,
+    options: StoreOptions,
+}
+
+impl Remove {
+    store_options!();
+}
+
+impl IntoFuture for Remove {
+    type Output = Result<Receipt, StoreError>;
+    type IntoFuture = Operation<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.dht.store(self.key, Bytes::new(), self.options).await })
+    }
+}
+
 /// A store of many records; await it.
 #[derive(Debug)]
 #[must_use = "a store does nothing until it is awaited"]
@@ -199,16 +265,37 @@ impl IntoFuture for StoreMany {
 pub struct FindValue {
     dht: Arc<DhtService>,
     key: Key,
-    from: Option<NodeId>,
-    timeout: Duration,
+    options: FindOptions,
 }
 
 impl FindValue {
-    find_options!("How long it may take in all; by default", query_timeout);
+    /// How long it may take in all; by default [`Config::query_timeout`](super::Config::query_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = timeout;
+        self
+    }
 
     /// Only the record of this publisher.
     pub fn from(mut self, publisher: NodeId) -> Self {
-        self.from = Some(publisher);
+        self.options.from = Some(publisher);
+        self
+    }
+
+    /// What is looked for; by default values. Of entries, the answers of at least
+    /// [`MERGED`](crate::dht::read::MERGED) replicas are merged, where there are as many.
+    pub fn kind(mut self, kind: RecordKind) -> Self {
+        self.options.kind = kind;
+        self
+    }
+
+    /// Asks as many replicas as a quorum takes, returns the newest record of each publisher, and mends
+    /// replicas that have an older one or none. What was stored with [`Ack::Quorum`] is found, and what was
+    /// removed with it is not, as long as more than half of the replicas live.
+    ///
+    /// A replica takes a copy without proof only from its publisher or from a node close to the key, so
+    /// other readers mend signed records only.
+    pub fn quorum(mut self) -> Self {
+        self.options.level = Some(Level::Quorum);
         self
     }
 }
@@ -218,7 +305,7 @@ impl IntoFuture for FindValue {
     type IntoFuture = Operation<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.dht.find_value(self.key, self.from, self.timeout).await })
+        Box::pin(async move { self.dht.find_value(self.key, self.options).await })
     }
 }
 
@@ -251,11 +338,18 @@ pub struct QueryPeer {
     dht: Arc<DhtService>,
     peer: NodeId,
     key: Key,
+    kind: RecordKind,
     timeout: Duration,
 }
 
 impl QueryPeer {
     find_options!("How long the peer has to answer; by default", request_timeout);
+
+    /// What is asked for; by default values.
+    pub fn kind(mut self, kind: RecordKind) -> Self {
+        self.kind = kind;
+        self
+    }
 }
 
 impl IntoFuture for QueryPeer {
@@ -263,6 +357,6 @@ impl IntoFuture for QueryPeer {
     type IntoFuture = Operation<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.dht.query_peer(self.peer, self.key, self.timeout).await })
+        Box::pin(async move { self.dht.query_peer(self.peer, self.key, self.kind, self.timeout).await })
     }
 }

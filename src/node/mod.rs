@@ -24,7 +24,7 @@ pub use builder::{Builder, SpawnError};
 pub use config::{
     ALPHA, Config, ConfigError, DRAIN, JOIN_TIMEOUT, K_MAX, QUERY_TIMEOUT, REQUEST_TIMEOUT, TTL,
 };
-pub use dht::{Dht, FindMany, FindValue, QueryPeer, Store, StoreMany};
+pub use dht::{Dht, FindMany, FindValue, QueryPeer, Remove, Store, StoreMany};
 pub use peers::{PeerLease, Peers};
 pub use stats::NodeStats;
 

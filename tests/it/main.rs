@@ -15,6 +15,7 @@ mod lookup;
 mod nodes;
 mod persist;
 mod pool;
+mod reads;
 mod records;
 mod replication;
 mod restart;

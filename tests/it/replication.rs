@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use foveola::mesh::LocalMesh;
-use foveola::{Ack, Config, Key, Node, NodeId};
+use foveola::{Ack, Config, Key, Node, NodeId, Receipt};
 
 use crate::nodes::{config, identity, key};
 use crate::util::PATIENCE;
@@ -31,6 +31,14 @@ async fn client(mesh: &LocalMesh, config: Config) -> Node {
     client
 }
 
+/// The nodes of the mesh that live, closest to `key` first.
+fn closest(mesh: &LocalMesh, key: &Key) -> Vec<NodeId> {
+    let living = (0..mesh.len()).filter(|i| !mesh.is_killed(*i));
+    let mut nodes: Vec<_> = living.map(|i| mesh.node(i).id()).collect();
+    nodes.sort_by_key(|node| node.distance(key));
+    nodes
+}
+
 async fn holds(asker: &Node, peer: NodeId, key: Key) -> bool {
     asker.dht().query_peer(peer, key).await.is_ok_and(|records| !records.is_empty())
 }
@@ -44,6 +52,82 @@ async fn until_held(asker: &Node, nodes: &[NodeId], key: Key) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_hands_its_records_over() {
+    let settings = config(|config| {
+        config.k = 3;
+        // Nobody else sends anything meanwhile.
+        config.replication.settle = Duration::from_secs(3_600);
+    });
+    let mesh = LocalMesh::builder().nodes(12).config(settings.clone()).spawn().await.unwrap();
+    let client = client(&mesh, settings).await;
+    let mut receipts: Vec<Receipt> = Vec::new();
+    for i in 0..60 {
+        receipts.push(client.dht().store(key(i), "kept").ack(Ack::All).await.unwrap());
+    }
+    let leaver = mesh.node(5).id();
+    let held: Vec<_> = receipts.iter().filter(|receipt| receipt.acked().any(|node| node == leaver)).collect();
+    assert!(held.len() > 5, "the leaver holds {} records", held.len());
+    mesh.node(5).shutdown().await;
+    for receipt in held {
+        let mut nodes = closest(&mesh, &receipt.key());
+        nodes.retain(|node| *node != leaver);
+        assert!(holds(&client, nodes[2], receipt.key()).await, "the heir lacks {:?}", receipt.key());
+    }
+    client.shutdown().await;
+    mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_outlives_all_its_first_replicas() {
+    let mut mesh = LocalMesh::builder().nodes(8).config(hasty(3)).faults().spawn().await.unwrap();
+    let client = client(&mesh, hasty(3)).await;
+    let keys = [key("one"), key("two"), key("three")];
+    for key in keys {
+        client.dht().store(key, "kept").ack(Ack::All).await.unwrap();
+    }
+    let first = closest(&mesh, &keys[0])[..3].to_vec();
+    // What follows is up to the replicas.
+    client.shutdown().await;
+    for node in first {
+        let i = (0..mesh.len()).find(|i| mesh.node(*i).id() == node).unwrap();
+        mesh.kill(i);
+        let asker = (0..mesh.len()).find(|i| !mesh.is_killed(*i)).map(|i| mesh.node(i)).unwrap();
+        for key in keys {
+            let mut nodes = closest(&mesh, &key)[..3].to_vec();
+            nodes.retain(|node| *node != asker.id());
+            until_held(asker, &nodes, key).await;
+        }
+    }
+    for i in (0..mesh.len()).filter(|i| !mesh.is_killed(*i)) {
+        for key in keys {
+            assert_eq!(mesh.node(i).dht().find_value(key).await.unwrap()[0].value, "kept");
+        }
+    }
+    mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_comes_is_given_what_belongs_to_it() {
+    let mut mesh = LocalMesh::builder().nodes(6).config(hasty(2)).faults().spawn().await.unwrap();
+    let client = client(&mesh, hasty(2)).await;
+    let keys: Vec<_> = (0..40).map(key).collect();
+    for key in &keys {
+        client.dht().store(*key, "kept").ack(Ack::All).await.unwrap();
+    }
+    client.shutdown().await;
+    // Comes back with nothing, as another process.
+    mesh.kill(3);
+    mesh.restart(3).await.unwrap();
+    let came = mesh.node(3).id();
+    for key in keys {
+        if closest(&mesh, &key)[..2].contains(&came) {
+            until_held(mesh.node(0), &[came], key).await;
+        }
+    }
+    mesh.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,8 @@ use super::ack::{Ack, required};
 use super::record::{digest, is_tombstone};
 use super::store::KEY_RECORDS_MAX;
 use super::tally::REPLICAS_MAX;
-use crate::id::NodeId;
+use crate::id::{Key, NodeId};
+use crate::wire::{Record, RecordKind};
 use bytes::Bytes;
 
 /// How many replicas a [`Level::Merge`] asks where there are as many.
@@ -60,6 +61,13 @@ impl Heard {
     /// Whether it says that the record was removed.
     pub fn is_tombstone(&self) -> bool {
         is_tombstone(self.flags)
+    }
+
+    /// The copy as a record that is stored under `key`.
+    pub fn as_record(&self, key: Key, kind: RecordKind) -> Record<'_> {
+        let ttl_ms = u32::try_from(self.ttl.as_millis()).unwrap_or(u32::MAX);
+        let Self { seq, flags, ref proof, ref value, .. } = *self;
+        Record { key, seq, ttl_ms, kind, flags, proof, value }
     }
 
     /// The order in which replicas keep copies ([`Rank`](super::record::Rank)), where only a proof makes a

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use super::DhtService;
-use super::find::named;
-use super::find_op::{Answers, FindOp, Reading, Step};
+use super::find_op::{Answers, FindOp, Reading, Step, live};
 use super::part::CONNECTIONS_TRIED;
 use super::receipt::Record;
 use crate::id::{Key, NodeId};
@@ -54,23 +53,39 @@ impl DhtService {
         self: &Arc<Self>,
         peer: NodeId,
         key: Key,
+        kind: RecordKind,
         answers: Answers,
         deadline: Instant,
     ) -> Result<Vec<Record>, RequestError> {
+        match self.pages(peer, key, kind, answers, deadline).await {
+            (records, Some(error)) if records.is_empty() => Err(error),
+            (records, _) => Ok(records),
+        }
+    }
+
+    /// The records of an answer for one key, with the pages that it left out, and why they are not all.
+    pub(super) async fn pages(
+        self: &Arc<Self>,
+        peer: NodeId,
+        key: Key,
+        kind: RecordKind,
+        answers: Answers,
+        deadline: Instant,
+    ) -> (Vec<Record>, Option<RequestError>) {
         let mut next = answers.into_iter().next();
         let mut reading = Reading::default();
         let mut records = Vec::new();
         let error = loop {
             let Some(mut page) = next else { break RequestError::Malformed };
+            self.keep_proven(key, kind, &mut page.records);
             let step = reading.turn(&mut page);
-            let found = named(key, page.records);
             if records.is_empty() {
-                records = found;
+                records = page.records;
             } else {
-                records.extend(found);
+                records.extend(page.records);
             }
             match step {
-                Step::Done => return Ok(records),
+                Step::Done => return (records, None),
                 Step::More => {}
                 Step::NoRoom | Step::Wrong => break RequestError::Malformed,
             }
@@ -78,13 +93,13 @@ impl DhtService {
                 break RequestError::Timeout;
             }
             let op = FindOp::new();
-            self.ask(&op, peer, 0, vec![(key, reading.cursor)], deadline);
+            self.ask(&op, peer, 0, kind, vec![(key, reading.cursor)], deadline);
             match op.next().await.result {
                 Ok(answers) => next = answers.into_iter().next(),
                 Err(error) => break error,
             }
         };
-        if reading.found { Ok(records) } else { Err(error) }
+        (records, Some(error))
     }
 
     /// Asks one peer for some keys; `op` hears of it exactly once.
@@ -95,6 +110,7 @@ impl DhtService {
         op: &Arc<FindOp>,
         node: NodeId,
         peer: u16,
+        kind: RecordKind,
         keys: Vec<(Key, Option<NodeId>)>,
         deadline: Instant,
     ) {
@@ -104,7 +120,7 @@ impl DhtService {
         let mut ready = None;
         self.pool.try_acquire(&[node], |_, lease| ready = lease);
         if let Some(lease) = ready
-            && push(&lease, &keys, deadline, &sink, tag).is_ok()
+            && push(&lease, kind, &keys, deadline, &sink, tag).is_ok()
         {
             return;
         }
@@ -114,7 +130,7 @@ impl DhtService {
         };
         let service = Arc::clone(self);
         self.tasks.spawn(async move {
-            match service.ask_late(&node, &keys, deadline, &sink, tag).await {
+            match service.ask_late(&node, kind, &keys, deadline, &sink, tag).await {
                 Ok(None) => promise.hand_over(),
                 Ok(Some(answer)) => deliver(promise, tag.count, &answer.header, &answer.body),
                 Err(error) => promise.settle(Outcome::Failed(error)),
@@ -126,6 +142,7 @@ impl DhtService {
     async fn ask_late(
         self: &Arc<Self>,
         node: &NodeId,
+        kind: RecordKind,
         keys: &[(Key, Option<NodeId>)],
         deadline: Instant,
         sink: &Arc<dyn Sink>,
@@ -136,7 +153,7 @@ impl DhtService {
             let access = self.path.reach(node, size(keys), deadline).await;
             let lease = match access.map_err(|_| RequestError::Unreachable)? {
                 Access::Direct(lease) => lease,
-                Access::Routed => match self.path.routed(node, &frame(keys), deadline).await {
+                Access::Routed => match self.path.routed(node, &frame(kind, keys), deadline).await {
                     Err(RequestError::Unreachable) => {
                         last = RequestError::Unreachable;
                         continue;
@@ -145,7 +162,7 @@ impl DhtService {
                 },
             };
             loop {
-                match push(&lease, keys, deadline, sink, tag) {
+                match push(&lease, kind, keys, deadline, sink, tag) {
                     Ok(()) => return Ok(None),
                     Err(Refusal::NoRoom) => match lease.room_for(class(keys), size(keys), deadline).await {
                         Ok(()) => {}
@@ -165,6 +182,7 @@ impl DhtService {
         self: &Arc<Self>,
         peer: NodeId,
         key: Key,
+        kind: RecordKind,
         timeout: Duration,
     ) -> Result<Vec<Record>, QueryError> {
         let deadline = runtime::after(timeout);
@@ -175,9 +193,9 @@ impl DhtService {
         // Held until the answer is there, so that the question finds this connection.
         let _access = self.path.reach(&peer, ASK_BYTES_MAX, deadline).await?;
         let op = FindOp::new();
-        self.ask(&op, peer, 0, vec![(key, None)], deadline);
+        self.ask(&op, peer, 0, kind, vec![(key, None)], deadline);
         let answers = op.next().await.result?;
-        Ok(self.complete(peer, key, answers, deadline).await?)
+        Ok(live(self.complete(peer, key, kind, answers, deadline).await?))
     }
 }
 
@@ -192,27 +210,28 @@ fn class(keys: &[(Key, Option<NodeId>)]) -> Class {
 
 fn push(
     lease: &Lease,
+    kind: RecordKind,
     keys: &[(Key, Option<NodeId>)],
     deadline: Instant,
     sink: &Arc<dyn Sink>,
     tag: Tag,
 ) -> Result<(), Refusal> {
     let waiting = (Arc::clone(sink), tag);
-    let encode = |id, out: &mut BytesMut| encode(keys, id, out);
+    let encode = |id, out: &mut BytesMut| encode(kind, keys, id, out);
     lease.try_request(class(keys), size(keys), deadline, waiting, encode)
 }
 
 /// The question as a frame of its own.
-fn frame(keys: &[(Key, Option<NodeId>)]) -> BytesMut {
+fn frame(kind: RecordKind, keys: &[(Key, Option<NodeId>)]) -> BytesMut {
     let mut frame = BytesMut::with_capacity(size(keys));
-    encode(keys, 0, &mut frame);
+    encode(kind, keys, 0, &mut frame);
     frame
 }
 
-fn encode(keys: &[(Key, Option<NodeId>)], id: u64, out: &mut BytesMut) {
+fn encode(kind: RecordKind, keys: &[(Key, Option<NodeId>)], id: u64, out: &mut BytesMut) {
     let mut batch = FindBatch::open(id, out);
     for (key, after) in keys {
         // The frame is far below its limits: `find_many` cuts its keys accordingly.
-        let _ = batch.push(key, RecordKind::VALUE, after.as_ref(), out);
+        let _ = batch.push(key, kind, after.as_ref(), out);
     }
 }

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::DhtService;
-use super::find_op::{Answers, FindOp, by_publisher, merge};
+use super::find_op::{Answers, FindOp, by_publisher, live, merge};
+use super::read::FindOptions;
 use super::receipt::Record;
 use crate::dht::lookup::ALPHA_MAX;
-use crate::dht::record::is_tombstone;
+use crate::dht::read::Level;
 use crate::id::{Key, NodeId};
 use crate::pool::RequestError;
 use crate::runtime;
@@ -57,88 +58,53 @@ impl FindError {
 }
 
 impl DhtService {
-    /// All live records under `key`, or the one of the publisher `from`; none is an answer, not an
-    /// error. Cancel safe.
+    /// All live records under `key`, or the one of one publisher; none is an answer, not an error. Cancel
+    /// safe.
     pub(crate) async fn find_value(
         self: &Arc<Self>,
         key: Key,
-        from: Option<NodeId>,
-        timeout: Duration,
+        options: FindOptions,
     ) -> Result<Vec<Record>, FindError> {
         if self.is_closing() {
             return Err(FindError::Shutdown);
         }
+        if options.level() != Level::First {
+            return self.read(key, options).await;
+        }
+        let FindOptions { kind, from, timeout, .. } = options;
         let now = runtime::now();
         let wanted = |record: &Record| from.is_none_or(|from| from == record.publisher);
-        let mut records = self.own(now, &key);
         // Nobody knows better than this node what it has published.
-        let knows_own = !records.is_empty();
-        records.retain(wanted);
+        let own = self.own(now, &key, kind);
+        let knows_own = own.is_some();
+        let mut records: Vec<_> = own.into_iter().filter(wanted).collect();
         if knows_own && from == Some(self.local) {
-            return Ok(records);
+            return Ok(live(records));
         }
-        let mut held = self.held_here(now, &key);
-        held.retain(wanted);
-        if !held.is_empty() {
-            merge(&mut records, held);
-            by_publisher(&mut records);
-            return Ok(records);
-        }
-        let found = self.find_elsewhere(key, from, runtime::after(timeout)).await;
-        if let Ok(mut found) = found {
-            found.retain(|record| !knows_own || record.publisher != self.local);
-            merge(&mut records, found);
-        } else if records.is_empty() {
-            return found;
+        merge(&mut records, self.held_here(now, &key, kind).into_iter().filter(wanted));
+        if !records.iter().any(|record| !record.is_tombstone() && record.publisher != self.local) {
+            let found = self.find_elsewhere(key, kind, from, runtime::after(timeout)).await;
+            if let Ok(mut found) = found {
+                found.retain(|record| !knows_own || record.publisher != self.local);
+                merge(&mut records, found);
+            } else if records.is_empty() {
+                return found;
+            }
         }
         by_publisher(&mut records);
-        Ok(records)
-    }
-
-    /// This node's own publication under `key`.
-    pub(super) fn own(&self, now: Instant, key: &Key) -> Vec<Record> {
-        let log = self.log(key);
-        let own =
-            log.find(now, key, RecordKind::VALUE).filter(|own| !is_tombstone(own.flags)).map(|own| Record {
-                key: *key,
-                publisher: self.local,
-                seq: own.seq,
-                ttl: own.ttl,
-                kind: own.kind,
-                value: own.value.clone(),
-            });
-        own.into_iter().collect()
-    }
-
-    /// What this node holds for others under `key`.
-    pub(super) fn held_here(&self, now: Instant, key: &Key) -> Vec<Record> {
-        let mut records = Vec::new();
-        self.shard(key).find(now, key, RecordKind::VALUE, None, |found| {
-            if is_tombstone(found.flags) {
-                return std::ops::ControlFlow::Continue(());
-            }
-            records.push(Record {
-                key: *key,
-                publisher: found.publisher,
-                seq: found.seq,
-                ttl: Duration::from_millis(u64::from(found.ttl_ms)),
-                kind: found.kind,
-                value: bytes::Bytes::copy_from_slice(found.value),
-            });
-            std::ops::ControlFlow::Continue(())
-        });
-        records
+        Ok(live(records))
     }
 
     /// What others hold under `key`.
     async fn find_elsewhere(
         self: &Arc<Self>,
         key: Key,
+        kind: RecordKind,
         from: Option<NodeId>,
         deadline: Instant,
     ) -> Result<Vec<Record>, FindError> {
         if let Some(set) = self.known(runtime::now(), &key) {
-            let found = self.ask_around(set.nodes.to_vec(), key, from, deadline).await;
+            let found = self.ask_around(set.nodes.to_vec(), key, kind, from, deadline).await;
             // Who does not answer may have been replaced by nodes that are not known yet.
             if !matches!(found, Err(FindError::Incomplete { .. })) || runtime::now() >= deadline {
                 return found;
@@ -146,7 +112,7 @@ impl DhtService {
         }
         let mut tries = 1;
         loop {
-            let found = self.search_around(key, from, deadline).await;
+            let found = self.search_around(key, kind, from, deadline).await;
             let late = found.as_ref().is_err_and(FindError::is_timeout);
             if !late || tries == SEARCHES_MAX || runtime::now() >= deadline {
                 return found;
@@ -159,13 +125,14 @@ impl DhtService {
     async fn search_around(
         self: &Arc<Self>,
         key: Key,
+        kind: RecordKind,
         from: Option<NodeId>,
         deadline: Instant,
     ) -> Result<Vec<Record>, FindError> {
         let mut hit: Option<(NodeId, Answers)> = None;
         let mut without = BTreeSet::new();
         let mut last = RequestError::Timeout;
-        let search = self.search(key, deadline, RecordKind::VALUE, |node, values| {
+        let search = self.search(key, deadline, kind, |node, values| {
             match values {
                 Ok(answers) if answers.iter().any(|page| page.may_hold(from)) => hit = Some((node, answers)),
                 Ok(_) => drop(without.insert(node)),
@@ -183,15 +150,15 @@ impl DhtService {
         }
         self.survey(key, Some(outcome));
         if let Some((node, answers)) = hit {
-            if let Ok(found) = self.complete(node, key, answers, deadline).await {
+            if let Ok(found) = self.complete(node, key, kind, answers, deadline).await {
                 let found = wanted(found, from);
-                if !found.is_empty() {
+                if found.iter().any(|record| !record.is_tombstone()) {
                     return Ok(found);
                 }
             }
             // It held less than it seemed: the others are asked one by one.
             let (set, _) = self.looked_up(key).await;
-            return self.ask_around(set.nodes.to_vec(), key, from, deadline).await;
+            return self.ask_around(set.nodes.to_vec(), key, kind, from, deadline).await;
         }
         if certain && everybody { Ok(Vec::new()) } else { Err(FindError::Incomplete { asked, failed, last }) }
     }
@@ -202,6 +169,7 @@ impl DhtService {
         self: &Arc<Self>,
         mut nodes: Vec<NodeId>,
         key: Key,
+        kind: RecordKind,
         from: Option<NodeId>,
         deadline: Instant,
     ) -> Result<Vec<Record>, FindError> {
@@ -214,12 +182,14 @@ impl DhtService {
         let mut waiting = nodes.iter().zip(0_u16..).peekable();
         let (mut width, mut under_way) = (1, 0);
         let mut failures = (0, RequestError::Unreachable);
+        // What was removed, as far as somebody has said so: an older copy of it does not count.
+        let mut known = Vec::new();
         loop {
             while under_way < width
                 && let Some((node, i)) = waiting.next()
             {
                 let until = deadline.min(runtime::after(self.config.request_timeout));
-                self.ask(&op, *node, i, vec![(key, None)], until);
+                self.ask(&op, *node, i, kind, vec![(key, None)], until);
                 under_way += 1;
             }
             if under_way == 0 {
@@ -239,18 +209,22 @@ impl DhtService {
             let found = match answered.result {
                 Ok(answers) => {
                     let peer = nodes[usize::from(answered.peer)];
-                    self.complete(peer, key, answers, deadline).await
+                    self.complete(peer, key, kind, answers, deadline).await
                 }
                 Err(error) => Err(error),
             };
-            match found.map(|found| wanted(found, from)) {
-                Ok(found) if found.is_empty() => {}
-                Ok(found) => return Ok(found),
+            match found {
+                Ok(found) => {
+                    merge(&mut known, wanted(found, from));
+                    if known.iter().any(|record| !record.is_tombstone()) {
+                        return Ok(known);
+                    }
+                }
                 Err(error) => failures = (failures.0 + 1, error),
             }
         }
         match failures {
-            (0, _) => Ok(Vec::new()),
+            (0, _) => Ok(known),
             (failed, last) => Err(FindError::Incomplete { asked: nodes.len(), failed, last }),
         }
     }
@@ -259,13 +233,5 @@ impl DhtService {
 /// The records of the publisher `from`, or all.
 fn wanted(mut records: Vec<Record>, from: Option<NodeId>) -> Vec<Record> {
     records.retain(|record| from.is_none_or(|from| from == record.publisher));
-    records
-}
-
-/// Fills in the key that the records were asked for under.
-pub(super) fn named(key: Key, mut records: Vec<Record>) -> Vec<Record> {
-    for record in &mut records {
-        record.key = key;
-    }
     records
 }

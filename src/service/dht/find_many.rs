@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::find::{FindError, named};
-use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, merge};
+use super::find::FindError;
+use super::find_op::{Answers, FindOp, Reading, Step, by_publisher, live, merge};
 use super::receipt::Record;
 use super::{DhtService, ReplicaSet};
 use crate::id::{Key, NodeId};
 use crate::pool::RequestError;
 use crate::runtime;
+use crate::wire::RecordKind;
 
 /// Keys in one frame.
 const FRAME_KEYS: usize = 512;
@@ -93,18 +94,21 @@ impl DhtService {
         timeout: Duration,
     ) -> Result<Vec<Vec<Record>>, FindError> {
         let (now, deadline) = (runtime::now(), runtime::after(timeout));
-        let results: Vec<Vec<Record>> = keys.iter().map(|key| self.own(now, key)).collect();
+        let results: Vec<Vec<Record>> =
+            keys.iter().map(|key| self.own(now, key, RecordKind::VALUE).into_iter().collect()).collect();
         let mut search =
             Search { results, last: RequestError::Unreachable, failed: BTreeSet::new(), deadline };
         let (mut open, mut unknown) = (Vec::new(), Vec::new());
         for (place, key) in keys.iter().enumerate() {
-            let held = self.held_here(now, key);
-            if !held.is_empty() {
-                merge(&mut search.results[place], held);
+            let knows_own = !search.results[place].is_empty();
+            let held = self.held_here(now, key, RecordKind::VALUE);
+            let found = held.iter().any(|record| !record.is_tombstone());
+            merge(&mut search.results[place], held);
+            if found {
                 continue;
             }
             match self.known(now, key) {
-                Some(set) => open.push(self.open(place, *key, set, &search)?),
+                Some(set) => open.push(self.open(place, *key, set, knows_own)?),
                 None => unknown.push(place),
             }
         }
@@ -112,7 +116,8 @@ impl DhtService {
         for _ in 0..unknown.len() {
             let (which, set) = found.recv().await.ok_or(FindError::Shutdown)?;
             let place = unknown[which];
-            open.push(self.open(place, keys[place], set, &search)?);
+            let knows_own = search.results[place].iter().any(|record| record.publisher == self.local);
+            open.push(self.open(place, keys[place], set, knows_own)?);
         }
         while !open.is_empty() {
             if runtime::now() >= deadline {
@@ -122,12 +127,11 @@ impl DhtService {
             open = self.find_pass(open, &mut search).await?;
         }
         search.results.iter_mut().for_each(|records| by_publisher(records));
-        Ok(search.results)
+        Ok(search.results.into_iter().map(live).collect())
     }
 
     /// A key that its replicas are to be asked for.
-    fn open(&self, place: usize, key: Key, set: ReplicaSet, search: &Search) -> Result<Open, FindError> {
-        let knows_own = !search.results[place].is_empty();
+    fn open(&self, place: usize, key: Key, set: ReplicaSet, knows_own: bool) -> Result<Open, FindError> {
         let mut nodes = set.nodes.to_vec();
         if nodes.is_empty() && !knows_own {
             return Err(FindError::NoPeers);
@@ -181,7 +185,7 @@ impl DhtService {
             let asks = keys.iter().map(|open| (open.key, open.reading.cursor)).collect();
             // Half of the time is kept for the next replica.
             let until = search.deadline.min(runtime::after(self.config.request_timeout / 2));
-            self.ask(&op, *peer, i, asks, until);
+            self.ask(&op, *peer, i, RecordKind::VALUE, asks, until);
         }
         for _ in 0..flight.len() {
             let answered = op.next().await;
@@ -204,9 +208,10 @@ impl DhtService {
         let mut no_room = Vec::new();
         let mut progress = false;
         for (mut open, mut page) in keys.into_iter().zip(answers) {
+            self.keep_proven(open.key, RecordKind::VALUE, &mut page.records);
             let step = open.reading.turn(&mut page);
             page.records.retain(|record| !open.knows_own || record.publisher != self.local);
-            merge(&mut search.results[open.place], named(open.key, page.records));
+            merge(&mut search.results[open.place], page.records);
             progress |= matches!(step, Step::Done | Step::More);
             match step {
                 Step::Done if open.reading.found => {}

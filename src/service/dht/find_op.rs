@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::receipt::Record;
-use crate::dht::record::{self, TTL_MAX};
+use crate::dht::record;
 use crate::dht::store::KEY_RECORDS_MAX;
 use crate::id::{Key, NodeId};
 use crate::pool::{Outcome, RequestError, Sink, Tag};
@@ -42,7 +42,7 @@ impl Page {
 pub(super) struct Reading {
     /// The last publisher that it has sent.
     pub(super) cursor: Option<NodeId>,
-    /// Whether it has sent a record that counts.
+    /// Whether it has sent a live record that counts.
     pub(super) found: bool,
     taken: usize,
 }
@@ -76,7 +76,7 @@ impl Reading {
         }
         page.records.truncate(KEY_RECORDS_MAX - self.taken);
         self.taken = KEY_RECORDS_MAX.min(self.taken + page.sent);
-        self.found |= !page.records.is_empty();
+        self.found |= page.records.iter().any(|record| !record.is_tombstone());
         match page.rest {
             Rest::After(publisher) if self.taken < KEY_RECORDS_MAX => {
                 self.cursor = Some(publisher);
@@ -184,12 +184,10 @@ fn accept(found: &wire::Found<'_>) -> Option<Record> {
     let key = Key::from_bytes([0; 32]);
     let wire::Found { publisher, seq, ttl_ms, kind, flags, proof, value } = *found;
     record::check(&wire::Record { key, seq, ttl_ms, kind, flags, proof, value }).ok()?;
-    // Signed records and removals are for readers who verify and merge.
-    if !proof.is_empty() || flags != 0 {
-        return None;
-    }
-    let ttl = Duration::from_millis(u64::from(ttl_ms)).min(TTL_MAX);
-    Some(Record { key, publisher, seq, ttl, kind, value: Bytes::copy_from_slice(value) })
+    let ttl = record::life(flags, Duration::from_millis(u64::from(ttl_ms)));
+    let (value, proof) = (Bytes::copy_from_slice(value), Bytes::copy_from_slice(proof));
+    // The one who knows what was asked for verifies the proof as well.
+    Some(Record { key, publisher, seq, ttl, kind, value, signed: false, flags, proof })
 }
 
 /// Merges records of one key into `known`: the newest of each publisher stays.
@@ -204,7 +202,14 @@ pub(super) fn merge(known: &mut Vec<Record>, found: impl IntoIterator<Item = Rec
 }
 
 fn newer(a: &Record, b: &Record) -> bool {
-    (a.seq, a.value.as_ref()) > (b.seq, b.value.as_ref())
+    let said = |record: &Record| record::digest(record.flags, &record.value);
+    (a.signed, a.seq).cmp(&(b.signed, b.seq)).then_with(|| said(a).cmp(&said(b))).is_gt()
+}
+
+/// Leaves out what was removed.
+pub(super) fn live(mut records: Vec<Record>) -> Vec<Record> {
+    records.retain(|record| !record.is_tombstone());
+    records
 }
 
 /// The publishers of `records` in the order in which answers list them.

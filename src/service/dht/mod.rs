@@ -24,10 +24,11 @@ use crate::dht::rtt::Patience;
 use crate::dht::store::{Shard, StoreLimits};
 use crate::dht::table::Insert;
 use crate::id::{Key, NodeId};
+use crate::identity::Identity;
 use crate::pool::Pool;
 use crate::runtime::{self, Tasks};
 use crate::service::path::PathService;
-use crate::wire::Hello;
+use crate::wire::{Hello, RecordKind};
 
 use contact::Listens;
 use outgoing::Deliveries;
@@ -45,6 +46,8 @@ mod lookup;
 mod lookup_op;
 mod outgoing;
 mod part;
+mod publish;
+mod read;
 mod receipt;
 mod replica;
 mod replicate;
@@ -56,10 +59,13 @@ mod store_op;
 pub use ask::QueryError;
 pub use find::FindError;
 pub(crate) use lookup::LookupTally;
+pub(crate) use publish::StoreOptions;
+pub(crate) use read::FindOptions;
 pub use receipt::{Durability, LookupStats, Receipt, Record};
 pub use store::StoreError;
-pub(crate) use store::StoreOptions;
 
+/// The kinds of records that there are.
+const RECORD_KINDS: [RecordKind; 3] = [RecordKind::VALUE, RecordKind::PROVIDER, RecordKind::SUBSCRIPTION];
 /// Shards of the replica store and of the publication log.
 pub(super) const SHARDS: usize = 16;
 /// Replicas at a time that wait for a connection or for room, over all operations of a node; larger
@@ -75,6 +81,8 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// The settings of the DHT that the node hands down.
 #[derive(Debug, Clone)]
 pub(crate) struct DhtConfig {
+    /// Signs own records.
+    pub(crate) identity: Identity,
     pub(crate) k: usize,
     pub(crate) alpha: usize,
     /// Whether the node answers for others at all.
@@ -116,6 +124,8 @@ pub(crate) struct DhtService {
     deferred: Arc<Semaphore>,
     changes: Mutex<Changes>,
     deliveries: Arc<Deliveries>,
+    /// Reads that may mend replicas.
+    mends: Arc<Semaphore>,
     closing: AtomicBool,
 }
 
@@ -164,6 +174,7 @@ impl DhtService {
             deferred: Arc::new(Semaphore::new(DEFERRED_MAX)),
             changes: Mutex::default(),
             deliveries: Arc::default(),
+            mends: Arc::new(Semaphore::new(read::MENDS_MAX)),
             closing: AtomicBool::new(false),
         })
     }

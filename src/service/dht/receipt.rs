@@ -25,6 +25,10 @@ pub struct Record {
     pub kind: RecordKind,
     /// The value, at most [`VALUE_BYTES_MAX`](crate::dht::record::VALUE_BYTES_MAX) bytes.
     pub value: Bytes,
+    /// Whether its publisher has signed it; the proof was verified.
+    pub signed: bool,
+    pub(super) flags: u8,
+    pub(super) proof: Bytes,
 }
 
 /// Where a replica has a record that it has acknowledged.

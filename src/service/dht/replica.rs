@@ -13,7 +13,8 @@ use crate::id::NodeId;
 use crate::pool::{LANE_FRAME_MAX, Later, Violation};
 use crate::runtime;
 use crate::wire::{
-    self, CONTACTS_MAX, FindNode, FindNodeReply, FindReply, Record, Rest, Status, StoreFrame, StoreReply,
+    self, CONTACTS_MAX, FindNode, FindNodeReply, FindReply, Found, Record, Rest, Status, StoreFrame,
+    StoreReply,
 };
 
 impl DhtService {
@@ -91,8 +92,7 @@ impl DhtService {
             let mut answer = reply.answer(out).map_err(|_| Violation::Malformed)?;
             let mut rest = Rest::Nothing;
             let mut last = ask.after;
-            let shard = self.shard(&ask.key);
-            shard.find(now, &ask.key, ask.kind, ask.after.as_ref(), |found| {
+            let mut put = |found: Found<'_>| {
                 let size = found.value.len() + wire::RECORD_OVERHEAD_MAX;
                 let first = spent == 0 || spent <= wire::FIND_REPLY_PREFIX;
                 let fits = spent + answer.len() + size <= LANE_FRAME_MAX;
@@ -106,7 +106,25 @@ impl DhtService {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(_) => ControlFlow::Break(()),
                 }
+            };
+            // A writer that is close to the key itself counts as a replica for its readers.
+            let mut own = self
+                .own(now, &ask.key, ask.kind)
+                .filter(|_| ask.after.is_none_or(|after| after < self.local));
+            let mut whole = true;
+            let shard = self.shard(&ask.key);
+            shard.find(now, &ask.key, ask.kind, ask.after.as_ref(), |found| {
+                let said = match own.take_if(|own| own.publisher < found.publisher) {
+                    Some(own) => put(own.as_found()),
+                    None => ControlFlow::Continue(()),
+                };
+                let said = if said.is_continue() { put(found) } else { said };
+                whole = said.is_continue();
+                said
             });
+            if let Some(own) = own.filter(|_| whole) {
+                let _ = put(own.as_found());
+            }
             drop(shard);
             answer.end(rest).map_err(|_| Violation::Malformed)?;
         }

@@ -16,14 +16,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::outgoing::{Deliveries, Outgoing, Parcel};
-use super::{DhtService, SHARDS, lock};
+use super::{DhtService, RECORD_KINDS, SHARDS, lock};
 use crate::dht::members::ReplicaSet;
 use crate::dht::pace::Pace;
 use crate::dht::replication::Neighbourhood;
 use crate::dht::store::Held;
 use crate::id::{Key, NodeId};
 use crate::runtime;
-use crate::wire::{self, RecordKind};
+use crate::wire;
 
 /// Nodes that came, and as many that went, of which the task has yet to hear; more are left to the rounds.
 const CHANGES_MAX: usize = 256;
@@ -180,7 +180,7 @@ impl DhtService {
         let now = runtime::now();
         let mut parcels = Vec::new();
         let shard = self.shard(key);
-        for kind in [RecordKind::VALUE, RecordKind::PROVIDER, RecordKind::SUBSCRIPTION] {
+        for kind in RECORD_KINDS {
             shard.find(now, key, kind, None, |found| {
                 let wire::Found { publisher, seq, ttl_ms, kind, flags, proof, value } = found;
                 let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };

@@ -12,10 +12,11 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::part::Part;
+use super::publish::{StoreOptions, check, full};
 use super::store_op::{Leases, StoreOp};
-use super::{DEFERRED_SHARE, DhtService, LookupStats, Receipt, ReplicaSet};
+use super::{DEFERRED_SHARE, DhtService, LookupStats, RECORD_KINDS, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
-use crate::dht::log::{Draft, LogFull, PublicationLog};
+use crate::dht::log::LogFull;
 use crate::dht::lookup::Outcome as Found;
 use crate::dht::record::{TTL_MAX, VALUE_BYTES_MAX};
 use crate::id::{Key, NodeId};
@@ -29,16 +30,6 @@ const SEQ_CLAIM_MAX: u64 = 1 << 62;
 /// How far one claim may be ahead of this process: half a year at a million records a second, so that it
 /// takes hundreds of thousands of false claims to come near [`SEQ_CLAIM_MAX`].
 const SEQ_JUMP_MAX: u64 = 1 << 44;
-
-/// How a record is to be stored.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StoreOptions {
-    pub(crate) ttl: Duration,
-    pub(crate) ack: Ack,
-    pub(crate) timeout: Duration,
-    /// Whether the replicas are looked up although all nodes around the key are known.
-    pub(crate) fresh: bool,
-}
 
 /// Why a record was not stored as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +60,9 @@ pub enum StoreError {
     /// The time to live is less than a millisecond or more than [`TTL_MAX`].
     #[error("a time to live of {0:?} is not between 1 ms and {TTL_MAX:?}")]
     Ttl(Duration),
+    /// There is no record of this kind.
+    #[error("{0:?} is not a kind of record")]
+    Kind(RecordKind),
     /// The publication log of this node, or the file that it is kept in, is full: nothing was sent.
     #[error(transparent)]
     LogFull(#[from] LogFull),
@@ -89,7 +83,7 @@ impl StoreError {
 
     /// Whether the same store may succeed later.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::TooLarge { .. } | Self::Ttl(_) | Self::Shutdown)
+        !matches!(self, Self::TooLarge { .. } | Self::Ttl(_) | Self::Kind(_) | Self::Shutdown)
     }
 
     /// Whether too few replicas answered in time.
@@ -107,15 +101,6 @@ pub(super) fn enough(set: &ReplicaSet, ack: Ack) -> Result<usize, NotEnoughRepli
     Ok(required)
 }
 
-/// Finds what no replica would take.
-pub(super) fn check(value: &Bytes, ttl: Duration) -> Result<u32, StoreError> {
-    if value.len() > VALUE_BYTES_MAX {
-        return Err(StoreError::TooLarge { bytes: value.len() });
-    }
-    let ttl_ms = u32::try_from(ttl.as_millis()).unwrap_or(u32::MAX);
-    if ttl_ms == 0 || ttl > TTL_MAX { Err(StoreError::Ttl(ttl)) } else { Ok(ttl_ms) }
-}
-
 impl DhtService {
     /// Stores one record and returns once the acknowledgement level is met or cannot be met.
     ///
@@ -131,7 +116,7 @@ impl DhtService {
         // An earlier process of this node got further than this one: go on from there, once. Enough
         // acknowledgements do not help, because readers who meet both records believe the older one.
         if let Some(claim) = receipt.superseded
-            && let Some(own) = self.own_value(&key, receipt.seq())
+            && let Some(own) = self.own_value(&key, options.kind, receipt.seq())
             && self.jump(claim)
         {
             let late = Arc::downgrade(self);
@@ -152,17 +137,20 @@ impl DhtService {
     /// because they hold a record of an earlier process: key, own sequence, and the one they hold.
     pub(super) async fn resend(self: Arc<Self>, refused: Vec<(Key, u64, u64)>) {
         for (key, seq, claim) in refused {
-            let own = {
-                let log = self.log(&key);
-                let own = log.find(runtime::now(), &key, RecordKind::VALUE).filter(|own| own.seq == seq);
-                own.map(|own| (own.ttl, own.value.clone()))
+            let now = runtime::now();
+            // No two publications of a node have the same sequence.
+            let own = |kind: &RecordKind| self.own(now, &key, *kind).filter(|own| own.seq == seq);
+            let Some(own) = RECORD_KINDS.iter().find_map(own).filter(|_| self.jump(claim)) else { continue };
+            let options = StoreOptions {
+                ttl: own.ttl.min(TTL_MAX),
+                ack: Ack::Local,
+                timeout: self.config.request_timeout,
+                fresh: false,
+                kind: own.kind,
+                signed: own.signed,
+                removes: own.is_tombstone(),
             };
-            let Some((ttl, value)) = own else { continue };
-            if self.jump(claim) {
-                let timeout = self.config.request_timeout;
-                let options = StoreOptions { ttl, ack: Ack::Local, timeout, fresh: false };
-                let _ = self.store_once(key, value, options, Some(seq), Weak::new()).await;
-            }
+            let _ = self.store_once(key, own.value, options, Some(seq), Weak::new()).await;
         }
     }
 
@@ -176,7 +164,7 @@ impl DhtService {
         again: Option<u64>,
         late: Weak<Self>,
     ) -> Result<(Receipt, bool), StoreError> {
-        let ttl_ms = check(&value, options.ttl)?;
+        let ttl_ms = check(&value, &options)?;
         let (set, lookup) = self.aim(key, options.fresh).await?;
         let required = enough(&set, options.ack)?;
         self.sequences(1, runtime::after(options.timeout)).await;
@@ -192,14 +180,13 @@ impl DhtService {
         {
             let mut log = self.log(&key);
             if let Some(before) = again
-                && log.find(now, &key, RecordKind::VALUE).is_none_or(|own| own.seq != before)
+                && log.find(now, &key, options.kind).is_none_or(|own| own.seq != before)
             {
                 return Err(StoreError::Superseded { seq: before });
             }
             let seq = self.number(1).ok_or_else(|| full(&log))?;
-            encode(key, seq, ttl_ms, &value, &mut encoded);
-            log.publish(now, key, Draft::value(value, options.ttl, seq))?;
-            self.save_own(std::iter::once((key, RecordKind::VALUE)));
+            self.enter(&mut log, now, (key, value), options, ttl_ms, seq, &mut encoded)?;
+            self.save_own(std::iter::once((key, options.kind)));
             op.numbered(0, std::iter::once(seq));
             sending.queue(&encoded, 0, 1, &mut []);
         }
@@ -213,9 +200,9 @@ impl DhtService {
     /// The own value under `key`, unless another store has replaced it since it was given `seq`.
     ///
     /// While it is there, no higher sequence under `key` was given out by this process.
-    pub(super) fn own_value(&self, key: &Key, seq: u64) -> Option<Bytes> {
+    pub(super) fn own_value(&self, key: &Key, kind: RecordKind, seq: u64) -> Option<Bytes> {
         let log = self.log(key);
-        let own = log.find(runtime::now(), key, RecordKind::VALUE).filter(|own| own.seq == seq);
+        let own = log.find(runtime::now(), key, kind).filter(|own| own.seq == seq);
         own.map(|own| own.value.clone())
     }
 
@@ -258,17 +245,6 @@ impl DhtService {
         self.next_seq.fetch_max(seq + 1, Ordering::Relaxed);
         true
     }
-}
-
-/// Says that nothing more fits `log`, or the file behind it.
-pub(super) fn full(log: &PublicationLog) -> LogFull {
-    LogFull { records: log.len(), bytes: log.bytes() }
-}
-
-/// Appends one value record.
-pub(super) fn encode(key: Key, seq: u64, ttl_ms: u32, value: &[u8], out: &mut BytesMut) {
-    let record = wire::Record { key, seq, ttl_ms, kind: RecordKind::VALUE, flags: 0, proof: &[], value };
-    wire::encode_record(&record, out).expect("the value was checked against its limit");
 }
 
 /// The way of encoded records to the replicas of one operation.

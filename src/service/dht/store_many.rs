@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::store::{Sending, StoreError, StoreOptions, check, encode, enough, full};
+use super::publish::{StoreOptions, check, full};
+use super::store::{Sending, StoreError, enough};
 use super::store_op::StoreOp;
 use super::{DhtService, Receipt, ReplicaSet, by_shard, lock};
-use crate::dht::log::{Draft, LogFull};
+use crate::dht::log::LogFull;
 use crate::id::{Key, NodeId};
 use crate::pool::{LANE_FRAME_MAX, Peer, Room};
 use crate::runtime;
-use crate::wire::{self, Class, RecordKind};
+use crate::wire::{self, Class};
 
 /// Records in one chunk at most.
 const CHUNK_RECORDS: usize = 1_024;
@@ -66,7 +67,7 @@ impl DhtService {
     ) -> Result<Vec<Receipt>, StoreError> {
         let mut ttl_ms = 0;
         for (_, value) in &items {
-            ttl_ms = check(value, options.ttl)?;
+            ttl_ms = check(value, &options)?;
         }
         let mut receipts: Vec<Option<Receipt>> = Vec::new();
         receipts.resize_with(items.len(), || None);
@@ -78,7 +79,7 @@ impl DhtService {
         let mut again = Vec::new();
         for (i, seq, claim) in progress.overtaken {
             // What another store has replaced meanwhile stays as its receipt says.
-            if let Some(value) = self.own_value(&items[i as usize].0, seq)
+            if let Some(value) = self.own_value(&items[i as usize].0, options.kind, seq)
                 && self.jump(claim)
             {
                 items[i as usize].1 = value;
@@ -278,17 +279,14 @@ impl DhtService {
         let (mut sent, mut fits) = (0, Ok(()));
         for (seq, i) in (first..).zip(run) {
             let (key, value) = &mut items[*i as usize];
-            let before = encoded.len();
-            encode(*key, seq, ttl_ms, value, encoded);
-            let draft = Draft::value(std::mem::take(value), options.ttl, seq);
-            if let Err(error) = log.publish(now, *key, draft) {
-                encoded.truncate(before);
+            let item = (*key, std::mem::take(value));
+            if let Err(error) = self.enter(&mut log, now, item, options, ttl_ms, seq, encoded) {
                 fits = Err(error);
                 break;
             }
             sent += 1;
         }
-        self.save_own(run[..sent].iter().map(|i| (items[*i as usize].0, RecordKind::VALUE)));
+        self.save_own(run[..sent].iter().map(|i| (items[*i as usize].0, options.kind)));
         if sent > 0 {
             queue(first..first + count, sent, encoded);
         }
