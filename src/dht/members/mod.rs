@@ -233,13 +233,10 @@ impl<T> Members<T> {
         self.is_among(now, key, node, self.k)
     }
 
-    /// Whether `node` is a member and one of the 2k nodes closest to `key`, of those that this node knows,
-    /// itself included. One that was responsible until closer ones came may still hand over what it holds;
-    /// one that serves nobody vouches for nothing, however close its id is.
+    /// Whether `node` is one of the 2k nodes closest to `key`, of those that this node knows, itself
+    /// included. One that was responsible until closer ones came may still hand over what it holds.
     pub fn may_vouch(&mut self, now: Instant, key: &Key, node: &NodeId) -> bool {
-        let region = self.regions.get(now, key);
-        let known = region.is_some_and(|region| region.nodes().binary_search(node).is_ok());
-        (known || self.table.contains(node)) && self.is_among(now, key, node, 2 * self.k)
+        self.is_among(now, key, node, 2 * self.k)
     }
 
     fn is_among(&mut self, now: Instant, key: &Key, node: &NodeId, n: usize) -> bool {

@@ -57,6 +57,11 @@ impl Changes {
         }
     }
 
+    /// Whether a peer that serves has completed its handshake, and is not known to have gone since.
+    pub(super) fn is_here(&self, peer: &NodeId) -> bool {
+        self.boots.contains_key(peer)
+    }
+
     /// A peer has left or cannot be reached.
     pub(super) fn gone(&mut self, peer: &NodeId) {
         if self.boots.remove(peer).is_some() {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::{DhtService, lock};
 use crate::dht::record::{check, verify};
 use crate::dht::store::Origin;
-use crate::id::NodeId;
+use crate::id::{Key, NodeId};
 use crate::wire::{Record, Reject, Status, StoreFrame};
 
 /// Proofs that are verified for one frame, about 40 ms of work for the task that reads the lane; records
@@ -48,6 +48,15 @@ impl DhtService {
         Screened::Some { admitted, origin, statuses }
     }
 
+    /// Whether `from` could hold the key itself: it serves, and is close enough.
+    ///
+    /// It need not be in the routing table, whose buckets may be full of others.
+    fn may_vouch(&self, now: Instant, key: &Key, from: &NodeId) -> bool {
+        let serves = lock(&self.changes).is_here(from);
+        let mut members = lock(&self.members);
+        (serves || members.table().contains(from)) && members.may_vouch(now, key, from)
+    }
+
     fn admit(
         &self,
         now: Instant,
@@ -62,7 +71,7 @@ impl DhtService {
         check(record)?;
         if !record.proof.is_empty() {
             verify(&self.config.realm, publisher, record)
-        } else if publisher == from || lock(&self.members).may_vouch(now, &record.key, from) {
+        } else if publisher == from || self.may_vouch(now, &record.key, from) {
             Ok(())
         } else {
             Err(Reject::Publisher)
