@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::Inner;
 use crate::dht::ack::Ack;
 use crate::dht::read::Level;
+use crate::dht::record::TTL_MAX;
 use crate::id::{Key, NodeId};
 use crate::service::dht::{
     DhtService, FindError, FindOptions, QueryError, Receipt, Record, StoreError, StoreOptions,
@@ -49,6 +50,9 @@ impl<'a> Dht<'a> {
     /// Removes this node's record under `key`, at the replicas as well: an older copy of it that some replica
     /// missed does not come back. Records of others stay.
     ///
+    /// What it removes may be of an earlier process, or have been replaced by what ended sooner, so the removal
+    /// is remembered for [`TTL_MAX`] unless a shorter [`ttl`](Remove::ttl) is chosen.
+    ///
     /// # Errors
     ///
     /// As of [`store`](Self::store).
@@ -57,7 +61,7 @@ impl<'a> Dht<'a> {
     ///
     /// A dropped future may have removed the record.
     pub fn remove(&self, key: Key) -> Remove {
-        let options = StoreOptions { removes: true, ..self.options() };
+        let options = StoreOptions { ttl: TTL_MAX, removes: true, ..self.options() };
         Remove { dht: Arc::clone(&self.inner.dht), key, options }
     }
 

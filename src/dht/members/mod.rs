@@ -189,6 +189,16 @@ impl<T> Members<T> {
         out.truncate(n);
     }
 
+    /// Replaces what is in `out` by the nodes closest to `key` that are there, at most `n`, closest first, as
+    /// exactly as it is known: from the region of the key if that is known and has as many, else from the
+    /// table, whose buckets may lack some.
+    pub fn around(&mut self, now: Instant, key: &Key, n: usize, out: &mut Vec<NodeId>) {
+        match self.regions.get(now, key) {
+            Some(region) if region.nodes().len() >= n || region.is_whole() => region.closest(key, n, out),
+            _ => self.closest_answering(key, n, out),
+        }
+    }
+
     /// The nodes that should hold the records under `key`, if all nodes around it are known.
     pub fn replicas(&mut self, now: Instant, key: &Key) -> Cover {
         let largest = self.largest.largest(now);

@@ -105,8 +105,9 @@ impl DhtService {
         let (came, lost) = lock(&self.changes).take();
         let start = runtime::now();
         if !came.is_empty() || !lost.is_empty() {
-            let plan = |around: Neighbourhood<'_>| around.receivers(&came, &lost);
-            self.rearrange(came.len(), plan, &mut out, Some(pace)).await;
+            // Most keys that are held here are around here: as many as possible are planned for exactly.
+            let _ = self.replicas(self.local.to_key()).await;
+            self.rearrange(&came, &lost, &mut out, pace).await;
         }
         let took = runtime::now().saturating_duration_since(start);
         for shard in 0..SHARDS {
@@ -132,38 +133,53 @@ impl DhtService {
         }
         let mut out = Outgoing::new(self);
         let work = async {
-            let heir = |around: Neighbourhood<'_>| around.heir().into_iter().collect();
-            self.rearrange(0, heir, &mut out, None).await;
+            for shard in 0..SHARDS {
+                for key in self.keys(shard) {
+                    if let Some(heir) = self.heir(&key).await {
+                        for parcel in self.copies(&key) {
+                            out.push(heir, &parcel, None).await;
+                        }
+                    }
+                }
+            }
             out.flush(None).await;
             out.arrived().await;
         };
         let _ = tokio::time::timeout_at(runtime::after(patience).into(), work).await;
     }
 
-    /// Sends copies of all records that are held to those whom `plan` names, after `came` nodes have come.
-    async fn rearrange(
-        &self,
-        came: usize,
-        plan: impl Fn(Neighbourhood<'_>) -> Vec<NodeId>,
-        out: &mut Outgoing,
-        pace: Option<&Mutex<Pace>>,
-    ) {
-        for shard in &self.shards {
-            let mut keys = Vec::new();
-            let list = |key: &Key| {
-                keys.push(*key);
-                false
-            };
-            lock(shard).select(runtime::now(), list, |_| {});
-            for keys in keys.chunks(KEYS_AT_ONCE) {
+    /// Who takes the place of this node at `key` when it leaves.
+    async fn heir(self: &Arc<Self>, key: &Key) -> Option<NodeId> {
+        let (set, _) = self.replicas(*key).await;
+        let mut others = set.nodes.to_vec();
+        others.sort_unstable_by_key(|node| node.distance(key));
+        Neighbourhood { own: self.local, key: *key, k: self.config.k, others: &others }.heir()
+    }
+
+    /// The keys that one shard holds something under.
+    fn keys(&self, shard: usize) -> Vec<Key> {
+        let mut keys = Vec::new();
+        let list = |key: &Key| {
+            keys.push(*key);
+            false
+        };
+        lock(&self.shards[shard]).select(runtime::now(), list, |_| {});
+        keys
+    }
+
+    /// Sends copies of all records that are held to those who should have them after `came` nodes have come
+    /// and `lost` have gone.
+    async fn rearrange(&self, came: &[NodeId], lost: &[NodeId], out: &mut Outgoing, pace: &Mutex<Pace>) {
+        for shard in 0..SHARDS {
+            for keys in self.keys(shard).chunks(KEYS_AT_ONCE) {
                 for key in keys {
-                    let receivers = self.around(key, came, &plan);
+                    let receivers = self.around(key, came.len(), |around| around.receivers(came, lost));
                     if receivers.is_empty() {
                         continue;
                     }
                     for parcel in self.copies(key) {
                         for to in &receivers {
-                            out.push(*to, &parcel, pace).await;
+                            out.push(*to, &parcel, Some(pace)).await;
                         }
                     }
                 }
@@ -176,7 +192,7 @@ impl DhtService {
     fn around<T>(&self, key: &Key, came: usize, plan: impl FnOnce(Neighbourhood<'_>) -> T) -> T {
         let k = self.config.k;
         let mut others = Vec::new();
-        lock(&self.members).closest_answering(key, k + 1 + came, &mut others);
+        lock(&self.members).around(runtime::now(), key, k + 1 + came, &mut others);
         plan(Neighbourhood { own: self.local, key: *key, k, others: &others })
     }
 
