@@ -4,7 +4,9 @@
 //! than `d`. If `d` has `L` leading zeros, those are all nodes that share more than `L` bits with the
 //! target: a subtree without a gap, though with fewer than k nodes. So the survey goes up from the subtree
 //! around its key: it looks up points in the other half of the next larger subtree until that has no gap
-//! either, and ends with the first subtree that holds k nodes, or with the whole space.
+//! either, and ends with the first subtree that holds k nodes, or with the whole space. A lookup that found
+//! fewer than k nodes has seen the whole space, unless it is short of those that did not answer: who answered
+//! has told of k at most, and others may be behind them.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -54,7 +56,10 @@ impl Survey {
             self.failed = true;
             return;
         }
-        let bits = others().nth(self.k - 1).map_or(0, |last| {
+        // Only where there are fewer than k to be told of, dead or alive, does everybody tell of everybody.
+        let told = others().count().saturating_add(outcome.failed as usize);
+        let last = others().take(self.k).last().filter(|_| told >= self.k);
+        let bits = last.map_or(0, |last| {
             let shared = last.distance(&outcome.target).leading_zeros();
             u16::try_from(shared + 1).unwrap_or(u16::MAX)
         });

@@ -233,3 +233,28 @@ fn a_lookup_that_was_cut_short_proves_nothing() {
         assert!(survey.finish(Instant::now()).is_none());
     }
 }
+
+#[test]
+fn a_lookup_that_is_short_of_dead_nodes_has_not_seen_the_whole_space() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let (now, k) = (Instant::now(), 8);
+    let nodes: Vec<_> = (0..64).map(|_| node(&mut rng)).collect();
+    for _ in 0..50 {
+        let key = point(&mut rng);
+        let mut survey = Survey::new(key, OWN, k);
+        while let Some(target) = survey.next() {
+            let mut outcome = outcome(&nodes, target, k);
+            outcome.nodes.pop();
+            outcome.failed = 1;
+            survey.learn(&outcome);
+        }
+        if let Some(region) = survey.finish(now) {
+            assert!(region.tree().bits() > 0, "{} nodes are not the whole mesh", region.nodes().len());
+        }
+    }
+    let mut survey = Survey::new(point(&mut rng), OWN, k);
+    let few = Outcome { failed: 1, ..outcome(&nodes[..3], point(&mut rng), k) };
+    survey.learn(&few);
+    let whole = survey.finish(now).map(|region| *region.tree());
+    assert_eq!(whole, Some(Subtree::WHOLE), "three nodes and a dead one are all that anybody tells of");
+}
