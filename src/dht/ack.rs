@@ -11,6 +11,8 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::planted::{Bug, is_planted};
+
 /// How long the size of a cluster is remembered: 10 minutes.
 pub const CLUSTER_MEMORY: Duration = Duration::from_secs(10 * 60);
 
@@ -41,6 +43,9 @@ pub struct NotEnoughReplicas {
 /// How many replicas a record should have: the larger of the other nodes known now and the largest number
 /// of them seen lately ([`LargestSeen`]), but at most `k`.
 pub fn target(k: usize, other_nodes: usize, largest_recent: usize) -> usize {
+    if is_planted(Bug::QuorumOfFound) {
+        return k.min(other_nodes);
+    }
     k.min(other_nodes.max(largest_recent))
 }
 

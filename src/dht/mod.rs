@@ -18,6 +18,7 @@
 //! - [`tally`]: what is known of the replicas of one record while it is stored.
 //! - [`replication`]: who sends a copy to whom when a node comes or goes.
 //! - [`pace`]: a limit on bytes per second.
+//! - [`planted`]: bugs for a simulator to find.
 //!
 //! [`Instant`]: std::time::Instant
 
@@ -29,6 +30,7 @@ mod map;
 pub mod members;
 mod nearest;
 pub mod pace;
+pub mod planted;
 pub mod read;
 pub mod record;
 pub mod region;

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::dht::planted::{Bug, is_planted};
 use crate::id::NodeId;
 use crate::identity::{self, Identity, PUBLIC_KEY_LEN, node_id_of};
 use crate::wire::{PROOF_LEN, Record, RecordKind, Reject, TOMBSTONE};
@@ -83,6 +84,9 @@ pub fn is_tombstone(flags: u8) -> bool {
 /// How long a record with these flags and this time to live may live: no more than [`TTL_MAX`], and
 /// [`TOMBSTONE_MARGIN`] on top if it is a tombstone.
 pub fn life(flags: u8, ttl: Duration) -> Duration {
+    if is_tombstone(flags) && is_planted(Bug::TombstoneDroppedEarly) {
+        return ttl.min(TOMBSTONE_MARGIN / 10);
+    }
     ttl.min(if is_tombstone(flags) { TTL_MAX + TOMBSTONE_MARGIN } else { TTL_MAX })
 }
 

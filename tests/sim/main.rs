@@ -1,0 +1,59 @@
+//! The simulator of the library, and what it shows in the time of a test. `examples/simulate.rs` runs it at
+//! any size.
+
+#![allow(clippy::disallowed_methods, reason = "a virtual clock starts from some instant")]
+
+mod world;
+
+use world::churn::Churn;
+use world::clock::MINUTE;
+use world::faults::{BUGS, Faults};
+use world::scale::Scale;
+use world::survived::{Counts, Survived};
+
+/// A small mesh under faults: what a seed of the real runs is, in a fraction of its time.
+fn small(seed: u64) -> Faults {
+    Faults { seed, nodes: 16, chaos: MINUTE, bug: None }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_event_by_event() {
+    let [first, again, other] = [3, 3, 4].map(|seed| small(seed).run(None));
+    assert_eq!(first.hash, again.hash, "seed 3");
+    assert_eq!(first.counts.events, again.counts.events);
+    assert_ne!(first.hash, other.hash, "seeds 3 and 4");
+}
+
+#[test]
+fn every_fault_strikes_in_some_run() {
+    let mut counts = Counts::default();
+    for seed in 0..10 {
+        counts += small(seed).run(None).counts;
+    }
+    let struck = counts.struck;
+    let faults = [struck.lost, struck.duplicated, struck.reordered, struck.slowed, struck.to_nobody];
+    let more = [counts.crashes, counts.restarts, counts.for_good, counts.cuts, counts.slowed, counts.skewed];
+    assert!(faults.iter().chain(&more).all(|times| *times > 0), "{counts}");
+}
+
+#[test]
+fn each_planted_bug_is_found() {
+    for bug in BUGS {
+        let run = |seed| Faults { bug: Some(bug), nodes: 24, chaos: 2 * MINUTE, ..small(seed) }.run(None);
+        let breaks = |survived: &Survived| !survived.violations.is_empty();
+        assert!((0..200).map(run).any(|survived| breaks(&survived)), "{bug:?} was not found");
+    }
+}
+
+#[test]
+fn lookups_in_a_mesh_much_larger_than_k_find_the_closest_nodes() {
+    let scaled = Scale { nodes: 300, k: 20, lookups: 100, seed: 1 }.run();
+    assert!(scaled.exact() >= 0.995 && scaled.overlap() >= 19.98, "{scaled}");
+    assert!(scaled.hops() <= 300_f64.log2() / 2.0 && scaled.bytes() <= 40_960.0, "{scaled}");
+}
+
+#[test]
+fn records_stay_readable_while_nodes_are_replaced() {
+    let churned = Churn { nodes: 60, k: 8, replaced: 0.1, minutes: 5, probes: 500, seed: 1 }.run();
+    assert!(churned.readable() >= 0.99, "{churned}");
+}
