@@ -30,7 +30,7 @@ mod relay;
 
 /// How long the direct way is tried before a route is looked for, at most half of the time there is.
 /// The dial goes on meanwhile.
-const HEAD_START: Duration = Duration::from_secs(1);
+const HEAD_START: Duration = Duration::from_millis(500);
 /// How long the direct way is tried in the background.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
