@@ -27,6 +27,9 @@ pub(super) struct Own {
     pub(super) due: u32,
     /// How long after that it is due once more, in seconds.
     pub(super) every: u32,
+    /// Until when a tombstone has to be kept that removes everything that was published here, in seconds
+    /// since the epoch: of what was replaced, a replica that missed it may hold an older one that lives longer.
+    outlives: u32,
     pub(super) kind: RecordKind,
     pub(super) flags: u8,
     /// Whether it is queued to be sent again.
@@ -38,18 +41,22 @@ impl Own {
     pub(super) fn new(draft: Draft, now: u64, hash: u64) -> Self {
         let Draft { kind, flags, seq, ttl, proof, value } = draft;
         let ends = now.saturating_add(nanos(life(flags, ttl)));
-        let (place, due, every, queued) = (Place::NONE, NEVER, 0, false);
-        let mut own = Self { seq, ends, place, value, proof, due, every, kind, flags, queued };
+        let outlives = if is_tombstone(flags) { ends } else { ends.saturating_add(nanos(TOMBSTONE_MARGIN)) };
+        let (place, due, every, queued, outlives) = (Place::NONE, NEVER, 0, false, tick(outlives));
+        let mut own = Self { seq, ends, place, value, proof, due, every, outlives, kind, flags, queued };
         own.divide(now, hash);
         own
     }
 
     /// Becomes what replaces it.
     pub(super) fn replace(&mut self, draft: Draft, now: u64, hash: u64) {
-        let outlived = if now < self.ends && is_tombstone(draft.flags) { self.outlived() } else { 0 };
+        let earlier = if now < self.ends { self.outlives } else { 0 };
         let (place, queued) = (self.place, self.queued);
         *self = Self { place, queued, ..Self::new(draft, now, hash) };
-        if self.ends < outlived && !is_planted(Bug::TombstoneDroppedEarly) {
+        self.outlives = self.outlives.max(earlier);
+        let outlived = nanos(Duration::from_secs(earlier.into()));
+        let removes = is_tombstone(self.flags) && !is_planted(Bug::TombstoneDroppedEarly);
+        if removes && self.ends < outlived {
             self.ends = outlived;
             self.divide(now, hash);
         }
@@ -64,11 +71,6 @@ impl Own {
     /// The second in which there is something to do: the publication ends or is to be sent.
     pub(super) fn next(&self) -> u32 {
         tick(self.ends).min(self.due)
-    }
-
-    /// Until when a tombstone has to be kept that removes this one.
-    fn outlived(&self) -> u64 {
-        if is_tombstone(self.flags) { self.ends } else { self.ends.saturating_add(nanos(TOMBSTONE_MARGIN)) }
     }
 
     /// Sets when it is due the next time, unless too little is left then.

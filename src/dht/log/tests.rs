@@ -129,6 +129,17 @@ fn a_tombstone_outlives_what_it_removes() {
     assert_eq!(found(&log, epoch, key).map(|own| (own.flags, own.ttl)), Some((0, seconds(60))));
 }
 
+#[test]
+fn a_tombstone_outlives_all_that_was_replaced_before() {
+    let (mut log, epoch) = log(WIDE);
+    let key = Key::of_name("a");
+    log.publish(epoch, key, draft("long", seconds(7_200), 1)).expect("there is room");
+    log.publish(epoch, key, draft("short", seconds(60), 2)).expect("there is room");
+    log.publish(epoch, key, removal(seconds(1), 3)).expect("there is room");
+    let left = found(&log, epoch, key).map(|own| own.ttl);
+    assert_eq!(left, Some(seconds(7_200) + TOMBSTONE_MARGIN), "a replica may hold the first one still");
+}
+
 /// Asks second by second what is due, `budget` at a time; returns when which was, and its time left.
 fn turns(log: &mut PublicationLog, epoch: Instant, until: u64, budget: usize) -> Vec<(u64, u64, u64)> {
     let mut turns = Vec::new();
