@@ -35,6 +35,28 @@ async fn a_question_reaches_a_node_that_only_others_reach() {
     mesh.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_and_a_find_go_down_a_line_of_nodes() {
+    let mesh = LocalMesh::builder().nodes(4).reach(|a, b| b == a + 1).spawn().await.unwrap();
+    let [a, b, c, d] = [0, 1, 2, 3].map(|i| mesh.node(i));
+    let stored = a.dht().store(key("line"), "from a").ack(Ack::All).timeout(10 * SECOND).await.unwrap();
+    let mut acked: Vec<NodeId> = stored.acked().collect();
+    let mut others = vec![b.id(), c.id(), d.id()];
+    acked.sort_unstable();
+    others.sort_unstable();
+    assert_eq!(acked, others, "the last of the line as well");
+    assert_eq!(d.stats().held_records, 1, "an acknowledged record is there");
+    assert!(a.stats().routed_sent >= 1 && d.stats().routed_received >= 1);
+    assert!(b.stats().relayed >= 1 && c.stats().relayed >= 1, "each hop counts it");
+    let held = d.dht().find_value(key("line")).await.unwrap();
+    assert_eq!(held[0].value, "from a");
+    let found = d.dht().find_value(key("line")).from(a.id()).timeout(10 * SECOND).await.unwrap();
+    assert_eq!((found.len(), found[0].publisher), (1, a.id()));
+    let asked = d.dht().query_peer(b.id(), key("line")).timeout(10 * SECOND).await.unwrap();
+    assert_eq!(asked[0].value, "from a", "a replica two hops away answers");
+    mesh.shutdown().await;
+}
+
 /// Settings under which a cut connection is soon given up.
 fn hasty() -> Config {
     config(|config| {

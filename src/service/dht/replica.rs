@@ -1,5 +1,6 @@
 //! Answering peers: STORE, FIND_VALUE and FIND_NODE, on the task that read the frame.
 
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -141,23 +142,34 @@ impl DhtService {
     ) -> Result<(), Violation> {
         let ask = FindNode::decode(body).map_err(|_| Violation::Malformed)?;
         let count = usize::from(ask.count).clamp(1, CONTACTS_MAX);
-        let near = self.is_near(from);
+        let asker = self.address_of(from);
+        let near = asker.is_some_and(is_loopback);
         let mut reply = FindNodeReply::open(id, out);
         let members = lock(&self.members);
         let mut nodes = Vec::new();
         members.closest_answering(&ask.target, count + 1, &mut nodes);
         for node in nodes.iter().filter(|node| *node != from).take(count) {
-            if let Some(contact) = members.table().get(node).and_then(|member| member.info.told(near)) {
-                reply.push_encoded(contact, out).map_err(|_| Violation::Malformed)?;
+            let Some(member) = members.table().get(node) else { continue };
+            match member.info.told(near) {
+                Some(contact) => reply.push_encoded(contact, out),
+                // Who came by a route goes on by a route: that a node is there is worth telling without
+                // where it listens.
+                None if asker.is_none() => {
+                    let mut nameless = BytesMut::new();
+                    let encoded = wire::encode_contact(node, std::iter::empty(), &mut nameless);
+                    encoded.and_then(|()| reply.push_encoded(&nameless, out))
+                }
+                None => continue,
             }
+            .map_err(|_| Violation::Malformed)?;
         }
         Ok(())
     }
 
-    /// Whether a peer is on this host.
-    fn is_near(&self, peer: &NodeId) -> bool {
+    /// The address that a peer was seen at; none of one that has only come by a route.
+    fn address_of(&self, peer: &NodeId) -> Option<IpAddr> {
         let member = lock(&self.members).table().get(peer).map(|member| member.ip);
         // Of one that is not a member, such as one that only asks, its connection tells.
-        member.or_else(|| self.pool.remote(peer).map(|addr| addr.ip())).is_some_and(is_loopback)
+        member.or_else(|| self.pool.remote(peer).map(|addr| addr.ip()))
     }
 }
