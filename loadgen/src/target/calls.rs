@@ -71,6 +71,9 @@ impl MeshTarget {
             sum.datagrams += stats.datagrams_sent;
             sum.send_calls += stats.send_calls;
             sum.lost_packets += stats.lost_packets;
+            sum.lookups += stats.lookups;
+            sum.queries += stats.lookup_queries;
+            sum.hops += stats.lookup_hops;
         }
         sum
     }
