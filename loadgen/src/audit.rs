@@ -142,6 +142,8 @@ pub struct Findings {
     pub gone: u64,
     /// Records searched for by another node than their writer.
     pub reads: u64,
+    /// Searches whose first answer was an older record of the same writer, as it may be: not missing.
+    pub stale: u64,
     /// Answers and searches that do not bear out the receipt.
     pub missing: u64,
     /// Records whose replicas, as the receipt names them, were all killed.
@@ -177,6 +179,7 @@ impl Findings {
         self.asked += other.asked;
         self.gone += other.gone;
         self.reads += other.reads;
+        self.stale += other.stale;
         self.missing += other.missing;
         self.orphans += other.orphans;
         self.orphans_lost += other.orphans_lost;
@@ -259,7 +262,13 @@ async fn search(target: &Target, data: &Data, claim: &Claim, found: &mut Finding
         }
     }
     found.reads += 1;
-    let reason = verdict(data, claim, &answer).filter(|reason| *reason != "older" || target.reads_newest());
+    let reason = match verdict(data, claim, &answer) {
+        Some("older") => {
+            found.stale += 1;
+            None
+        }
+        reason => reason,
+    };
     if claim.replicas.iter().any(|replica| target.is_alive(replica)) {
         if let Some(reason) = reason {
             found.lose(claim, "reader", reader, reason);

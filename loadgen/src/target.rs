@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use foveola::{Ack, Key, NodeId};
+use foveola::{Key, NodeId};
 
 use crate::errors::Failure;
 use crate::workload::mix;
@@ -142,15 +142,6 @@ impl Target {
             Self::Mesh(mesh) => mesh.read(pick, key, publisher).await,
             #[cfg(test)]
             Self::Fake(fake) => fake.read(pick, key),
-        }
-    }
-
-    /// Whether a read must see the newest record that was acknowledged.
-    pub fn reads_newest(&self) -> bool {
-        match self {
-            Self::Mesh(mesh) => matches!(mesh.ack, Ack::Quorum | Ack::All),
-            #[cfg(test)]
-            Self::Fake(_) => true,
         }
     }
 

@@ -193,6 +193,9 @@ fn audit(out: &mut String, title: &str, audit: &Findings) {
             "", audit.gone, audit.orphans, audit.orphans_lost
         );
     }
+    if audit.stale > 0 {
+        let _ = writeln!(out, "  {:<12}{} searches had an older record as the first answer", "", audit.stale);
+    }
     losses(out, Some(audit));
 }
 

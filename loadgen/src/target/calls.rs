@@ -26,7 +26,7 @@ pub struct MeshTarget {
     client: Option<Client>,
     k: usize,
     pub(super) seed: u64,
-    pub(super) ack: Ack,
+    ack: Ack,
     timeout: Duration,
 }
 

@@ -58,7 +58,7 @@ async fn a_summary_says_what_it_is() {
         acked_least: Some(5),
         churn: Some(Churned { due: 6, replaced: 5 }),
     });
-    let findings = Findings { gone: 12, orphans: 2, orphans_lost: 1, ..Findings::default() };
+    let findings = Findings { gone: 12, stale: 3, orphans: 2, orphans_lost: 1, ..Findings::default() };
     report.after_kill = Some(AfterKill { killed: 1, audit: findings });
     let text = run(&report);
     for line in [
@@ -66,6 +66,7 @@ async fn a_summary_says_what_it_is() {
         "5 of 6 nodes due were replaced",
         "1 of 5 nodes went silent",
         "12 acknowledging replicas were killed; of 2 records all were, 1 of which are lost",
+        "3 searches had an older record as the first answer",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
