@@ -106,6 +106,7 @@ impl Sample {
             publisher: entry.proof.publisher(),
             seq: entry.proof.seq(),
             replicas: entry.proof.replicas(),
+            target: entry.proof.target(),
         };
         self.kept.into_iter().map(claim).collect()
     }
@@ -119,13 +120,15 @@ pub struct Claim {
     pub publisher: NodeId,
     pub seq: u64,
     pub replicas: Vec<NodeId>,
+    /// How many replicas the record should have.
+    pub target: usize,
 }
 
 impl Claim {
     /// A claim about a record that nobody stored, so that a test can see a loss being found.
     pub fn planted(number: usize, (publisher, replica): (NodeId, NodeId)) -> Self {
         let key = Key::of_name(format!("loadgen/planted/{number}"));
-        Self { item: u64::MAX, key, publisher, seq: 1, replicas: vec![replica] }
+        Self { item: u64::MAX, key, publisher, seq: 1, replicas: vec![replica], target: 1 }
     }
 }
 
@@ -142,7 +145,7 @@ pub struct Findings {
     pub gone: u64,
     /// Records searched for by another node than their writer.
     pub reads: u64,
-    /// Searches whose first answer was an older record of the same writer, as it may be: not missing.
+    /// Searches that found an older record of the writer where a quorum need not meet the newest: not missing.
     pub stale: u64,
     /// Answers and searches that do not bear out the receipt.
     pub missing: u64,
@@ -262,14 +265,15 @@ async fn search(target: &Target, data: &Data, claim: &Claim, found: &mut Finding
         }
     }
     found.reads += 1;
+    let alive = claim.replicas.iter().filter(|replica| target.is_alive(replica)).count();
     let reason = match verdict(data, claim, &answer) {
-        Some("older") => {
+        Some("older") if !must_meet(target, claim, alive) => {
             found.stale += 1;
             None
         }
         reason => reason,
     };
-    if claim.replicas.iter().any(|replica| target.is_alive(replica)) {
+    if alive > 0 {
         if let Some(reason) = reason {
             found.lose(claim, "reader", reader, reason);
         }
@@ -277,6 +281,12 @@ async fn search(target: &Target, data: &Data, claim: &Claim, found: &mut Finding
         found.orphans += 1;
         found.orphans_lost += u64::from(reason.is_some());
     }
+}
+
+/// Whether more than half of the replicas cannot but include one of the `alive` that have acknowledged: not
+/// where others may have taken their places.
+fn must_meet(target: &Target, claim: &Claim, alive: usize) -> bool {
+    !target.is_churned() && alive >= claim.target.div_ceil(2)
 }
 
 /// What is wrong with an answer.

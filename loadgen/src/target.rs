@@ -130,7 +130,7 @@ impl Target {
         }
     }
 
-    /// What a node other than the publisher finds of `publisher` under `key`, and which node that was: the
+    /// What a node other than the publisher finds of `publisher` under `key` with a quorum, and which node that was: the
     /// same for the same `pick` and the same mesh.
     pub async fn read(
         &self,
@@ -142,6 +142,15 @@ impl Target {
             Self::Mesh(mesh) => mesh.read(pick, key, publisher).await,
             #[cfg(test)]
             Self::Fake(fake) => fake.read(pick, key),
+        }
+    }
+
+    /// Whether nodes may have come since the first record was stored.
+    pub fn is_churned(&self) -> bool {
+        match self {
+            Self::Mesh(mesh) => mesh.churned,
+            #[cfg(test)]
+            Self::Fake(_) => false,
         }
     }
 

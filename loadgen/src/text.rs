@@ -194,7 +194,11 @@ fn audit(out: &mut String, title: &str, audit: &Findings) {
         );
     }
     if audit.stale > 0 {
-        let _ = writeln!(out, "  {:<12}{} searches had an older record as the first answer", "", audit.stale);
+        let _ = writeln!(
+            out,
+            "  {:<12}{} searches found an older record: no quorum need have met the newest",
+            "", audit.stale
+        );
     }
     losses(out, Some(audit));
 }

@@ -74,7 +74,10 @@ async fn what_a_reader_does_not_find_is_a_loss() {
     assert_eq!(reasons(&target, &data, vec![claim.clone()]).await, (1, vec!["absent"]));
     fake.spoil(0, victim.key, Some(Held { seq: victim.seq - 1, value: data.value(victim.item) }));
     let findings = audit(&target, &data, 1, &Arc::new(vec![claim.clone()])).await;
-    assert_eq!((findings.missing, findings.stale), (0, 1), "a first answer may be an older record");
+    assert_eq!((findings.losses[0].role, findings.losses[0].reason), ("reader", "older"));
+    let lone = Claim { replicas: victim.replicas[2..].to_vec(), ..victim.clone() };
+    let findings = audit(&target, &data, 1, &Arc::new(vec![lone])).await;
+    assert_eq!((findings.missing, findings.stale), (0, 1), "a quorum need not meet the only holder");
     fake.spoil(0, victim.key, Some(Held { seq: victim.seq, value: "not ours at all".into() }));
     let findings = audit(&target, &data, 1, &Arc::new(vec![claim])).await;
     assert_eq!((findings.losses[0].role, findings.losses[0].reason), ("reader", "other_value"));

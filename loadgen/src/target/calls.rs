@@ -25,6 +25,7 @@ pub struct MeshTarget {
     /// Works through new connections; `None`: through the pool.
     client: Option<Client>,
     k: usize,
+    pub(super) churned: bool,
     pub(super) seed: u64,
     ack: Ack,
     timeout: Duration,
@@ -49,6 +50,7 @@ impl MeshTarget {
             reads: plan.workload.reads(),
             client,
             k: plan.k,
+            churned: plan.churn > 0.0,
             seed: plan.seed,
             ack: ack(plan.ack),
             timeout: plan.timeout,
@@ -154,7 +156,7 @@ impl MeshTarget {
         publisher: NodeId,
     ) -> (NodeId, Result<Option<Held>, Failure>) {
         let reader = self.roster.another(pick, &publisher);
-        let find = reader.dht().find_value(key).from(publisher).into_future();
+        let find = reader.dht().find_value(key).from(publisher).quorum().into_future();
         let found = match self.within(find).await {
             Ok(found) => found.map(|records| of(publisher, records)).map_err(|e| failures::find(&e)),
             Err(late) => Err(late),

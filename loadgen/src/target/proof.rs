@@ -62,6 +62,16 @@ impl Proof {
         }
     }
 
+    /// How many replicas the record should have.
+    pub fn target(&self) -> usize {
+        match self {
+            Self::Pooled(_, receipt) => receipt.target(),
+            Self::Baseline(_, receipt) => receipt.replicas.len(),
+            #[cfg(test)]
+            Self::Fake(_, _, replicas) => replicas.len(),
+        }
+    }
+
     /// Connections that were opened for this operation alone.
     pub fn handshakes(&self) -> u64 {
         match self {

@@ -66,7 +66,7 @@ async fn a_summary_says_what_it_is() {
         "5 of 6 nodes due were replaced",
         "1 of 5 nodes went silent",
         "12 acknowledging replicas were killed; of 2 records all were, 1 of which are lost",
-        "3 searches had an older record as the first answer",
+        "3 searches found an older record: no quorum need have met the newest",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
