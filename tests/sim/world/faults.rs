@@ -230,7 +230,7 @@ impl Run {
         let value = live.then(|| Bytes::copy_from_slice(&self.token.to_be_bytes()));
         let token = self.ask(key, kind, Some(value.clone().unwrap_or_default()));
         // Who has signed a record signs what replaces it.
-        let signed = kind != RecordKind::VALUE || key.as_bytes()[0] % 3 == 0;
+        let signed = kind != RecordKind::VALUE || key.as_bytes()[0].is_multiple_of(3);
         let proof = if signed { Bytes::from_static(&[1; PROOF_LEN]) } else { Bytes::new() };
         // A publisher that has restarted does not know what it removes: it must name a life that is long enough.
         let lives: &[u64] = if live { &[60, 600, 3_600, 7_200] } else { &[7_200] };

@@ -101,7 +101,7 @@ pub(crate) struct Ledger {
     held: BTreeMap<(Process, Register), (bool, u64, Micros)>,
     /// Who has completed a handshake with whom.
     met: BTreeSet<(Process, NodeId)>,
-    /// How many members each process had from when on.
+    /// How many members that answer each process had from when on.
     sizes: BTreeMap<Process, Vec<(Micros, usize)>>,
 }
 
@@ -218,7 +218,14 @@ impl Ledger {
         if !sound || buckets.values().any(|members| *members > k) {
             self.breaks(at, Broken::Table { node: process.0 });
         }
-        self.sizes.entry(process).or_default().push((at, table.len()));
+    }
+
+    /// A process knows of so many members that answer.
+    pub(crate) fn size(&mut self, at: Micros, process: Process, size: usize) {
+        let sizes = self.sizes.entry(process).or_default();
+        if sizes.last().is_none_or(|(_, last)| *last != size) {
+            sizes.push((at, size));
+        }
     }
 
     /// The largest number of members that a process had in the time that it must remember.

@@ -161,6 +161,7 @@ impl World {
         let boot = self.core.directory.host(node).boot;
         let Some(process) = self.nodes[node as usize].as_mut() else { return };
         let (k, version) = (self.config.k, process.members.table().version());
+        self.core.ledger.size(self.core.now, (node, boot), process.members.answering());
         if process.checked != Some(version) {
             process.checked = Some(version);
             self.core.ledger.table(self.core.now, (node, boot), k, process.members.table());

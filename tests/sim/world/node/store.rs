@@ -33,6 +33,8 @@ pub(crate) struct Want {
 pub(crate) struct Storing {
     want: Want,
     phase: Phase,
+    /// Of a second attempt, whether the script has been told of the first.
+    again: Option<bool>,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,7 @@ pub(crate) enum Stored {
 impl Node {
     /// Stores a record with [`Ack::Quorum`].
     pub(crate) fn store(&mut self, cx: &mut Cx<'_>, want: Want) {
-        self.start(cx, Task::Store(Box::new(Storing { want, phase: Phase::Begin })));
+        self.start(cx, Task::Store(Box::new(Storing { want, phase: Phase::Begin, again: None })));
     }
 
     pub(super) fn step_storing(&mut self, cx: &mut Cx<'_>, calls: &mut Calls, storing: &mut Storing) -> Flow {
@@ -78,21 +80,22 @@ impl Node {
                 Phase::Begin => {
                     let next = self.replicas(cx, storing.want.key);
                     storing.phase = match next {
-                        Ok(set) => self.send_record(cx, calls, &storing.want, set, None),
+                        Ok(set) => self.send_record(cx, calls, &storing.want, set, storing.again),
                         Err(search) => Phase::Search(search),
                     };
                 }
                 Phase::Search(search) => match self.step_search(cx, calls, search) {
                     Flow::Ended => {
                         let set = self.found(cx, &search.outcome());
-                        storing.phase = self.send_record(cx, calls, &storing.want, set, None);
+                        storing.phase = self.send_record(cx, calls, &storing.want, set, storing.again);
                     }
                     flow => return flow,
                 },
                 Phase::Send(sending) => {
-                    if let Some((set, told)) = self.settle(cx, &storing.want, sending) {
+                    if let Some(told) = self.settle(cx, &storing.want, sending) {
                         calls.forget();
-                        storing.phase = self.send_record(cx, calls, &storing.want, set, Some(told));
+                        storing.again = Some(told);
+                        storing.phase = Phase::Begin;
                         continue;
                     }
                     return if calls.are_over() && sending.told { Flow::Ended } else { Flow::Wait };
@@ -143,10 +146,10 @@ impl Node {
         Phase::Send(Sending { set, required, seq, tally, superseded: None, again, told })
     }
 
-    /// Tells the script once it is known whether enough replicas have acknowledged. Returns the replica set
-    /// when the record has to be sent again, above what an earlier process of this node had reached, also
-    /// when the script has been told long ago; and whether it has.
-    fn settle(&mut self, cx: &mut Cx<'_>, want: &Want, sending: &mut Sending) -> Option<(ReplicaSet, bool)> {
+    /// Tells the script once it is known whether enough replicas have acknowledged. If the
+    /// record has to be sent again, above what an earlier process of this node had reached, returns whether
+    /// the script had been told before.
+    fn settle(&mut self, cx: &mut Cx<'_>, want: &Want, sending: &mut Sending) -> Option<bool> {
         let Sending { set, required, seq, tally, superseded, again, told } = sending;
         if !*told && !tally.is_decided(*required, set.nodes.len()) {
             return None;
@@ -155,7 +158,7 @@ impl Node {
             && self.is_latest(cx, want, *seq)
         {
             self.next_seq = self.next_seq.max(claim + 1);
-            return Some((set.clone(), *told));
+            return Some(*told);
         }
         if !std::mem::replace(told, true) {
             let met = tally.is_met(*required);
