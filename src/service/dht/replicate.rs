@@ -105,8 +105,6 @@ impl DhtService {
         let (came, lost) = lock(&self.changes).take();
         let start = runtime::now();
         if !came.is_empty() || !lost.is_empty() {
-            // Most keys that are held here are around here: as many as possible are planned for exactly.
-            let _ = self.replicas(self.local.to_key()).await;
             self.rearrange(&came, &lost, &mut out, pace).await;
         }
         let took = runtime::now().saturating_duration_since(start);
