@@ -26,6 +26,7 @@ mod service;
 mod transport;
 
 pub use dht::ack::Ack;
+pub use dht::upkeep::UpkeepConfig;
 pub use id::{Key, NodeId};
 pub use identity::Identity;
 pub use node::{

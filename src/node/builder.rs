@@ -200,7 +200,8 @@ impl Builder {
     /// Binds the socket, starts the node, and returns once every bootstrap address was tried. A node that
     /// has a data directory then also tries the peers it knew, if it has reached nobody.
     ///
-    /// A bootstrap node that does not answer is no error: see [`Node::join`].
+    /// A bootstrap node that does not answer is no error: as long as the node knows nobody, it tries again
+    /// ([`UpkeepConfig`](crate::dht::upkeep::UpkeepConfig)).
     ///
     /// # Errors
     ///
@@ -210,13 +211,8 @@ impl Builder {
     ///
     /// Dropping the future stops the node.
     pub async fn spawn(self) -> Result<Node, SpawnError> {
-        let bootstrap = self.bootstrap.clone();
         let node = self.start()?;
-        if !bootstrap.is_empty() {
-            node.inner.dht.bootstrap(bootstrap, node.inner.config.join_timeout).await;
-        }
-        #[cfg(feature = "persist")]
-        node.inner.dht.rejoin(node.inner.config.join_timeout).await;
+        node.inner.dht.settle().await;
         Ok(node)
     }
 
@@ -268,7 +264,7 @@ impl Builder {
             inbound: Arc::<Router>::clone(&router),
             seed,
         });
-        let dht = dht_config(&self.config, self.identity.clone(), signed_for, self.serves);
+        let dht = dht_config(&self.config, self.identity.clone(), signed_for, self.serves, self.bootstrap);
         let mut relay = self.config.relay.clone();
         relay.enabled &= self.serves;
         let path = PathService::new(self.identity.clone(), realm, pool.clone(), tasks.clone(), relay);
@@ -295,7 +291,13 @@ impl Data {
 }
 
 /// What the DHT takes of the settings.
-fn dht_config(config: &Config, identity: Identity, realm: RealmId, serves: bool) -> DhtConfig {
+fn dht_config(
+    config: &Config,
+    identity: Identity,
+    realm: RealmId,
+    serves: bool,
+    bootstrap: Vec<PeerAddr>,
+) -> DhtConfig {
     DhtConfig {
         identity,
         realm,
@@ -307,6 +309,9 @@ fn dht_config(config: &Config, identity: Identity, realm: RealmId, serves: bool)
         request_timeout: config.request_timeout,
         replication: config.replication,
         query_timeout: config.query_timeout,
+        join_timeout: config.join_timeout,
+        bootstrap,
+        upkeep: config.upkeep.clone(),
     }
 }
 

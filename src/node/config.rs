@@ -8,6 +8,7 @@ use crate::dht::lookup::LOOKUP_TIMEOUT;
 use crate::dht::record::TTL_MAX;
 use crate::dht::replication::ReplicationConfig;
 use crate::dht::store::StoreLimits;
+use crate::dht::upkeep::UpkeepConfig;
 use crate::pool::{PoolConfig, PoolConfigError};
 use crate::route::relays::RelayConfig;
 use crate::transport::{TransportConfig, TransportConfigError};
@@ -65,6 +66,8 @@ pub struct Config {
     pub replication: ReplicationConfig,
     /// What the node passes on for others that cannot reach each other.
     pub relay: RelayConfig,
+    /// How often the routing table is kept up.
+    pub upkeep: UpkeepConfig,
     /// The connections that it keeps.
     pub pool: PoolConfig,
     /// The limits of each connection.
@@ -85,6 +88,7 @@ impl Default for Config {
             log: LogLimits::default(),
             replication: ReplicationConfig::default(),
             relay: RelayConfig::default(),
+            upkeep: UpkeepConfig::default(),
             pool: PoolConfig::default(),
             transport: TransportConfig::default(),
         }
@@ -150,6 +154,11 @@ impl Config {
             ("query_timeout", self.query_timeout),
             ("join_timeout", self.join_timeout),
             ("drain", self.drain),
+            ("upkeep.refresh", self.upkeep.refresh),
+            ("upkeep.neighbours", self.upkeep.neighbours),
+            ("upkeep.ping", self.upkeep.ping),
+            ("upkeep.rejoin_min", self.upkeep.rejoin_min),
+            ("upkeep.rejoin_max", self.upkeep.rejoin_max),
             ("replication.every", self.replication.every),
             ("replication.settle", self.replication.settle),
         ];
@@ -171,12 +180,17 @@ mod tests {
     #[test]
     fn settings_that_could_never_work_are_refused() {
         let zero = Duration::ZERO;
-        let changes: [fn(&mut Config, Duration); 11] = [
+        let changes: [fn(&mut Config, Duration); 16] = [
             |config, to| config.ttl = to,
             |config, to| config.request_timeout = to,
             |config, to| config.query_timeout = to,
             |config, to| config.join_timeout = to,
             |config, to| config.drain = to,
+            |config, to| config.upkeep.refresh = to,
+            |config, to| config.upkeep.neighbours = to,
+            |config, to| config.upkeep.ping = to,
+            |config, to| config.upkeep.rejoin_min = to,
+            |config, to| config.upkeep.rejoin_max = to,
             |config, to| config.transport.keep_alive = to,
             |config, to| config.transport.handshake_timeout = to,
             |config, to| config.transport.hello_timeout = to,

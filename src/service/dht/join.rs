@@ -26,6 +26,7 @@ impl DhtService {
         let deadline = runtime::after(timeout);
         let id = self.pool.join(address, deadline).await?;
         self.look_around(&[id], deadline).await;
+        self.joined();
         Ok(id)
     }
 
@@ -51,6 +52,7 @@ impl DhtService {
         }
         if !peers.is_empty() {
             self.look_around(&peers, deadline).await;
+            self.joined();
         }
         peers.len()
     }

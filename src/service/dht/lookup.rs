@@ -348,6 +348,7 @@ impl<'a> Search<'a> {
             patience.observe(sample, warm);
         }
         drop(patience);
+        self.service.searched(&outcome.target);
         let mut tally = lock(&self.service.lookups);
         tally.lookups += 1;
         tally.queries += u64::from(outcome.queries);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use tokio::sync::Semaphore;
 
-use crate::addr::Endpoint;
+use crate::addr::{Endpoint, PeerAddr};
 use crate::dht::log::{LogLimits, PublicationLog};
 use crate::dht::members::{Members, ReplicaSet};
 use crate::dht::record::RealmId;
@@ -23,6 +23,7 @@ use crate::dht::replication::ReplicationConfig;
 use crate::dht::rtt::Patience;
 use crate::dht::store::{Shard, StoreLimits};
 use crate::dht::table::Insert;
+use crate::dht::upkeep::UpkeepConfig;
 use crate::id::{Key, NodeId};
 use crate::identity::Identity;
 use crate::pool::Pool;
@@ -33,6 +34,7 @@ use crate::wire::{Hello, RecordKind};
 use contact::Listens;
 use outgoing::Deliveries;
 use replicate::Changes;
+use upkeep::Keeper;
 
 mod ask;
 mod contact;
@@ -55,6 +57,7 @@ mod screen;
 mod store;
 mod store_many;
 mod store_op;
+mod upkeep;
 
 pub use ask::QueryError;
 pub use find::FindError;
@@ -94,6 +97,10 @@ pub(crate) struct DhtConfig {
     pub(crate) query_timeout: Duration,
     /// What signatures of records are made and checked for.
     pub(crate) realm: RealmId,
+    pub(crate) join_timeout: Duration,
+    /// The addresses through which it joins, and joins again when it knows nobody.
+    pub(crate) bootstrap: Vec<PeerAddr>,
+    pub(crate) upkeep: UpkeepConfig,
 }
 
 pub(crate) struct DhtService {
@@ -103,6 +110,7 @@ pub(crate) struct DhtService {
     pub(super) tasks: Tasks,
     config: DhtConfig,
     members: Mutex<Members<Listens>>,
+    keeper: Keeper,
     patience: Mutex<Patience>,
     lookups: Mutex<LookupTally>,
     /// Surveys that may begin.
@@ -159,6 +167,7 @@ impl DhtService {
             path,
             tasks,
             members: Mutex::new(Members::new(local, config.k)),
+            keeper: Keeper::new(seed, config.upkeep.clone()),
             patience: Mutex::default(),
             lookups: Mutex::default(),
             surveys: Arc::new(Semaphore::new(cover::SURVEYS_MAX)),
@@ -276,18 +285,6 @@ impl DhtService {
     pub(crate) fn unreachable(&self, peer: &NodeId) {
         lock(&self.members).unreachable(runtime::now(), peer);
         lock(&self.changes).gone(peer);
-    }
-
-    /// Asks the longest silent node of a full bucket for a sign of life before it is replaced.
-    fn check(self: &Arc<Self>, peer: NodeId) {
-        let service = Arc::clone(self);
-        self.tasks.spawn(async move {
-            let timeout = service.config.request_timeout;
-            match super::ping(&service.pool, &peer, timeout).await {
-                Ok(_) => drop(lock(&service.members).confirm(runtime::now(), &peer)),
-                Err(_) => service.unreachable(&peer),
-            }
-        });
     }
 }
 

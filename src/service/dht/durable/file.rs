@@ -60,10 +60,10 @@ impl DhtService {
         }
     }
 
-    /// Joins through peers of the last run, if there is no connection yet; returns once one of them has
-    /// answered or none can be reached.
-    pub(crate) async fn rejoin(self: &Arc<Self>, timeout: Duration) {
-        let Some(contacts) = self.known.get().filter(|_| self.table_len() == 0) else { return };
+    /// Joins through peers of the last run, if this node knows nobody; whether one of them has answered.
+    pub(in crate::service::dht) async fn join_known(self: &Arc<Self>) -> bool {
+        let Some(contacts) = self.known.get().filter(|_| self.table_len() == 0) else { return false };
+        let timeout = self.config.join_timeout;
         let contacts = &contacts[..contacts.len().min(REJOIN_MAX)];
         let deadline = runtime::after(timeout);
         let nodes: Vec<NodeId> = contacts.iter().map(|contact| contact.id).collect();
@@ -76,10 +76,11 @@ impl DhtService {
             for endpoint in endpoints {
                 let address = PeerAddr::node(*id, endpoint.clone());
                 if self.join(&address, timeout).await.is_ok() {
-                    return;
+                    return true;
                 }
             }
         }
+        false
     }
 
     /// Writes what waits and closes the file.
