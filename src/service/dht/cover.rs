@@ -17,6 +17,8 @@ use crate::runtime;
 
 /// Surveys of a node at a time.
 pub(super) const SURVEYS_MAX: usize = 2;
+/// How often a search that missed somebody is repeated.
+const SECOND_LOOKS: usize = 2;
 /// Lookups for replicas of a node at a time, and keys of one call that wait for theirs.
 pub(super) const LOOKUPS_AT_ONCE: usize = 64;
 
@@ -37,8 +39,7 @@ impl DhtService {
 
     /// The replicas of `key` as they are found now. Cancel safe.
     pub(super) async fn looked_up(self: &Arc<Self>, key: Key) -> (ReplicaSet, Outcome) {
-        let outcome = self.lookup(key, runtime::after(self.config.query_timeout)).await;
-        let outcome = self.filled(outcome);
+        let outcome = self.look_closely(key).await;
         let set = lock(&self.members).found(runtime::now(), &outcome);
         (set, outcome)
     }
@@ -122,15 +123,23 @@ impl DhtService {
         });
     }
 
-    /// Looks up `target` for a region, where nobody must be missing: who was only slow to be connected to
-    /// answers when asked again.
+    /// Looks up `target` where nobody should be missing. Who was only slow to be connected to answers when
+    /// asked again; a search that its budget ended goes on from what it has found.
     async fn look_closely(self: &Arc<Self>, target: Key) -> Outcome {
-        let timeout = self.config.query_timeout;
-        let outcome = self.lookup(target, runtime::after(timeout)).await;
-        if outcome.failed == 0 {
-            return outcome;
+        let deadline = runtime::after(self.config.query_timeout);
+        let mut outcome = self.lookup(target, deadline).await;
+        for _ in 0..SECOND_LOOKS {
+            if (outcome.complete && outcome.failed == 0) || runtime::now() >= deadline {
+                return outcome;
+            }
+            let again = self.look_again(&outcome, deadline).await;
+            let settled = again.complete && outcome.complete && again.nodes == outcome.nodes;
+            let (queries, hops) = (outcome.queries + again.queries, outcome.hops.max(again.hops));
+            outcome = Outcome { queries, hops, ..again };
+            if settled {
+                break;
+            }
         }
-        let again = self.lookup(target, runtime::after(timeout)).await;
-        self.filled(again)
+        self.filled(outcome)
     }
 }

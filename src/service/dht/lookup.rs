@@ -83,6 +83,11 @@ impl DhtService {
         search.run(|_, _| false).await
     }
 
+    /// Searches once more for the target of a search, beginning at what that has found.
+    pub(super) async fn look_again(self: &Arc<Self>, before: &Outcome, deadline: Instant) -> Outcome {
+        Search::new(self, before.target, deadline, None, &before.nodes).run(|_, _| false).await
+    }
+
     /// As [`lookup`](Self::lookup), and asks every peer on the way for the records of one kind under the
     /// key; ends when `found` says so of what one of them holds.
     pub(super) async fn search(
