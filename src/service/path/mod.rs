@@ -174,7 +174,9 @@ impl PathService {
                     Ok(lease) => return Ok(Access::Direct(lease)),
                     Err(error) => error,
                 };
-                if error.is_retryable() && !self.pool.responsive().is_empty() {
+                // Without room for a connection the peer may well be there: that is for the caller to know.
+                let cut_off = error.is_retryable() && error != AcquireError::PoolExhausted;
+                if cut_off && !self.pool.responsive().is_empty() {
                     // Until a route has failed as well, or the dial that goes on has reached its peer.
                     self.lock().strategies.routed(runtime::now(), *peer);
                     return Ok(Access::Routed);
