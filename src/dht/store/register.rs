@@ -109,8 +109,9 @@ impl Register {
         }
     }
 
-    pub(super) fn is_live(&self, now: u64) -> bool {
-        now < self.ends
+    /// Whether it is still shown: what is not must not be acknowledged either.
+    fn is_live(&self, now: u64) -> bool {
+        self.ttl_ms(now).is_some()
     }
 
     /// The milliseconds that are left, if any are. Rounded down: what has less than one left is not worth

@@ -139,7 +139,7 @@ impl Model {
         let mut new = Kept { rank, removes: sent.removes, signed: sent.signed, value, ends, outlives };
         let at = (sent.key, sent.kind.0, sent.publisher);
         let mut status = Status::Applied;
-        if let Some(old) = self.held.get(&at).filter(|old| old.ends > now) {
+        if let Some(old) = self.held.get(&at).filter(|old| old.ends >= now + 1_000_000) {
             let same = (old.rank.seq, old.rank.digest) == (new.rank.seq, new.rank.digest);
             if same {
                 status = Status::AlreadyHave;

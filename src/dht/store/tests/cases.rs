@@ -184,3 +184,16 @@ fn a_vouched_copy_never_replaces_an_authentic_one() {
         assert_eq!(seen(&shard, now)[&(0, 0, 1)], (5, 0, 60_000, signed, b"own".to_vec()));
     }
 }
+
+#[test]
+fn what_is_acknowledged_is_shown_even_in_the_last_millisecond_of_what_was_there() {
+    let epoch = Instant::now();
+    let mut shard = Shard::new(epoch, WIDE, (1, 2));
+    plain(0, 1, 1, b"x").apply(&mut shard, epoch);
+    let last = epoch + Duration::from_micros(59_999_500);
+    assert!(seen(&shard, last).is_empty());
+    let vouched = Sent { origin: Origin::Vouched, ttl_ms: 24, ..plain(0, 1, 1, b"x") };
+    assert_eq!(vouched.apply(&mut shard, last), Status::Applied);
+    assert_eq!(seen(&shard, last)[&(0, 0, 1)], (1, 0, 24, false, b"x".to_vec()));
+    audit(&shard);
+}
