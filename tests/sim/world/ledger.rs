@@ -61,8 +61,8 @@ pub(crate) struct Version {
     signed: bool,
     /// The last true time at which every clock that may be says that it lives.
     pub(crate) ends: Micros,
-    /// The processes that acknowledged it to its publisher.
-    acks: BTreeSet<Process>,
+    /// The processes that acknowledged it to its publisher, and when each did first.
+    acks: BTreeMap<Process, Micros>,
     /// How many nodes must acknowledge it at least.
     pub(crate) least: usize,
     /// When its publisher was told that enough had.
@@ -78,13 +78,29 @@ impl Version {
         (self.seq, self.flags, &self.value) == (copy.seq, copy.flags, &copy.value)
     }
 
-    /// The processes that acknowledged it and have not ended.
-    pub(crate) fn survivors<'a>(&'a self, hosts: &'a Directory) -> impl Iterator<Item = u32> + 'a {
-        let runs = |&(node, boot): &Process| {
+    /// The processes that had acknowledged it before `by` and have not ended.
+    pub(crate) fn survivors<'a>(
+        &'a self,
+        hosts: &'a Directory,
+        by: Micros,
+    ) -> impl Iterator<Item = u32> + 'a {
+        let runs = move |(&(node, boot), at): (&Process, &Micros)| {
             let host = hosts.host(node);
-            (host.up && host.boot == boot).then_some(node)
+            (*at < by && host.up && host.boot == boot).then_some(node)
         };
         self.acks.iter().filter_map(runs)
+    }
+
+    /// How many processes had acknowledged it before `by`.
+    fn acked(&self, by: Micros) -> usize {
+        self.acks.values().filter(|at| **at < by).count()
+    }
+
+    /// Whether enough nodes that are not among `survivors` hold this one from its publisher itself to answer
+    /// a whole read at `by`: no copy of `newer` that another node vouches for replaces it there.
+    fn keeps_out(&self, newer: &Self, hosts: &Directory, by: Micros, survivors: &[u32]) -> bool {
+        let apart = self.survivors(hosts, by).filter(|node| !survivors.contains(node)).count();
+        self.seq < newer.seq && by < self.ends && apart >= newer.least
     }
 }
 
@@ -119,7 +135,7 @@ impl Ledger {
             value: copy.value.clone(),
             signed: !copy.proof.is_empty(),
             ends: at + self.shortest(copy.ttl_ms),
-            acks: BTreeSet::new(),
+            acks: BTreeMap::new(),
             least: required(Ack::Quorum, k.min(self.largest(at, by))).unwrap_or(1),
             acknowledged: None,
         };
@@ -144,7 +160,7 @@ impl Ledger {
             let versions = self.registers.entry(register).or_default();
             let version = versions.iter_mut().rev().find(|version| version.is(copy));
             if let Some(version) = version.filter(|_| first_hand) {
-                version.acks.insert(by);
+                version.acks.entry(by).or_insert(at);
             }
         }
         let Some(held) = held else { return };
@@ -177,7 +193,7 @@ impl Ledger {
         let versions = self.registers.get_mut(register).map_or(&mut [][..], Vec::as_mut_slice);
         let this = versions.iter_mut().rev().find(|version| version.seq == seq && version.value == *value);
         let Some(version) = this else { return };
-        let nodes: BTreeSet<u32> = version.acks.iter().map(|(node, _)| *node).collect();
+        let nodes: BTreeSet<u32> = version.acks.keys().map(|(node, _)| *node).collect();
         version.acknowledged = Some(at);
         let (acks, required) = (nodes.len(), version.least);
         if acks < required {
@@ -253,18 +269,29 @@ impl Ledger {
         for version in
             versions.iter().filter(|version| version.acknowledged.is_some_and(|at| at < read.began))
         {
-            let survivors: Vec<u32> = version.survivors(hosts).collect();
+            let survivors: Vec<u32> = version.survivors(hosts, read.began).collect();
             let promised = match read.heard {
                 Some(heard) => survivors.iter().any(|node| heard.contains(node)),
-                None => version.acks.len() - survivors.len() < version.least,
+                None => version.acked(read.began) - survivors.len() < version.least,
             };
             if !promised {
                 verdict.excused += 1;
                 continue;
             }
             // What has replaced it may have ended before it would have; then nobody needs to know of either.
-            if versions.iter().any(|newer| newer.seq > version.seq && newer.ends <= at) {
+            // A publisher that has restarted may have given both the same sequence.
+            let is_other = |other: &Version| !std::ptr::eq(other, version);
+            if versions.iter().any(|newer| is_other(newer) && newer.seq >= version.seq && newer.ends <= at) {
                 verdict.excused += 1;
+                continue;
+            }
+            let out_of_reach = || !hosts.any_close(&register.0, read.reach, &survivors);
+            let kept_out = || {
+                let keep = |older: &Version| older.keeps_out(version, hosts, read.began, &survivors);
+                versions.iter().any(keep)
+            };
+            if read.heard.is_none() && !version.signed && (out_of_reach() || kept_out()) {
+                verdict.misplaced += 1;
                 continue;
             }
             let removed = version.is_tombstone();
@@ -276,13 +303,6 @@ impl Ledger {
                 });
             }
             if !removed && at < version.ends {
-                if read.heard.is_none()
-                    && !version.signed
-                    && !hosts.any_close(&register.0, read.reach, &survivors)
-                {
-                    verdict.misplaced += 1;
-                    continue;
-                }
                 verdict.checked += 1;
                 if read.newest.is_none_or(|newest| newest < version.seq) {
                     let (survivors, acks) = (survivors.len(), version.acks.len());
@@ -318,9 +338,10 @@ pub(crate) struct Verdict {
     pub(crate) checked: u64,
     /// Versions that nobody needs to know of any more.
     pub(crate) excused: u64,
-    /// Unsigned versions that are held only by nodes too far from the key to vouch for them: they were stored
-    /// while those were the closest that could be reached. Until their publisher publishes them again, nobody
-    /// takes them from there. It is a limit of unsigned records, not a fault.
+    /// Unsigned versions that were stored while the nodes closest to the key could not be reached, and are held
+    /// only by nodes too far from it to vouch for them, or beside as many nodes as a read asks that have an
+    /// older one from the publisher itself. Until their publisher publishes them again, nobody takes them from
+    /// there. It is a limit of unsigned records, not a fault.
     pub(crate) misplaced: u64,
 }
 
