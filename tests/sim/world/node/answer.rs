@@ -10,6 +10,7 @@ use foveola::wire::{Record, RecordKind, Reject, Status};
 use super::super::core::Cx;
 use super::super::message::{Answer, Ask, Copied};
 use super::Node;
+use super::tend::copied;
 
 impl Node {
     /// Does what a peer asks for, and answers it.
@@ -24,7 +25,7 @@ impl Node {
                 nodes.truncate(count);
                 Answer::Nodes(nodes)
             }
-            Ask::FindValue { key, kind } => Answer::Found(self.held(cx, key, kind)),
+            Ask::FindValue { key, kind } => Answer::Found(self.shown(cx, key, kind)),
             Ask::Store { publisher, records } => {
                 let statuses = records.iter().map(|copy| self.replicate(cx, from, publisher, copy));
                 Answer::Stored(statuses.collect())
@@ -35,6 +36,16 @@ impl Node {
     /// Whether this node holds a plain value of `publisher` under `key`.
     pub(crate) fn holds(&mut self, cx: &mut Cx<'_>, key: &Key, publisher: &NodeId) -> bool {
         self.held(cx, *key, RecordKind::VALUE).iter().any(|held| held.publisher == *publisher)
+    }
+
+    /// What a reader is shown: a writer that is close to the key itself counts as a replica.
+    fn shown(&mut self, cx: &mut Cx<'_>, key: Key, kind: RecordKind) -> Vec<Copied> {
+        let (mut shown, now, own) = (self.held(cx, key, kind), cx.now, self.own);
+        let at = shown.partition_point(|held| held.publisher < own);
+        let published =
+            self.records(cx).log.find(now, &key, kind).map(|published| copied(own, key, published));
+        shown.splice(at..at, published);
+        shown
     }
 
     /// What this node holds for others under `key`.

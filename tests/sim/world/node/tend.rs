@@ -79,12 +79,17 @@ impl Node {
         for (origin, copy) in std::mem::take(&mut records.late) {
             records.shard.apply(now, &copy.publisher, origin, [copy.record()], drop);
         }
-        let mut copies = Vec::new();
-        records.log.due(now, BUDGET, |key, publication| copies.push(copied(own, *key, publication)));
+        let (mut published, mut copies) = (Vec::new(), Vec::new());
+        records.log.due(now, BUDGET, |key, publication| published.push(copied(own, *key, publication)));
         records.shard.due(now, BUDGET, |held| copies.push(Copied::of(held.publisher, &held.record)));
         records.tended = !(records.shard.is_empty() && records.log.is_empty());
         if records.tended {
             cx.wake(cx.core.now + SECOND, Wake::Tend);
+        }
+        for copy in published {
+            for node in self.members.closest(now, &copy.key, self.config.k) {
+                self.copy_to(cx, node, vec![copy.clone()]);
+            }
         }
         for copy in copies {
             let others = self.members.closest(now, &copy.key, self.config.k + 1);
@@ -140,7 +145,8 @@ impl Node {
     }
 }
 
-fn copied(publisher: NodeId, key: Key, own: foveola::dht::log::Publication<'_>) -> Copied {
+/// What `publisher` has published under `key` as a copy.
+pub(super) fn copied(publisher: NodeId, key: Key, own: foveola::dht::log::Publication<'_>) -> Copied {
     Copied {
         key,
         publisher,
