@@ -112,7 +112,8 @@ async fn alone_with_a_slow_reader() {
                     .ack(Ack::All)
                     .await
                     .unwrap_err();
-                assert!(start.elapsed() < 3 * SECOND, "{:?}", start.elapsed());
+                // Two lookups that the slow one does not answer, and the 2 s that it has for the store.
+                assert!(start.elapsed() < 5 * SECOND, "{:?}", start.elapsed());
                 let StoreError::NotAcknowledged(receipt) = error else { panic!("{error:?}") };
                 assert_eq!(receipt.acks(), 2, "{receipt:?}");
                 let lost: Vec<_> = receipt.unknown().chain(receipt.failed()).collect();

@@ -113,8 +113,10 @@ impl DhtService {
         let mut tries = 1;
         loop {
             let found = self.search_around(key, kind, from, deadline).await;
-            let late = found.as_ref().is_err_and(FindError::is_timeout);
-            if !late || tries == SEARCHES_MAX || runtime::now() >= deadline {
+            // Who answers wrongly once does so again.
+            let missed =
+                matches!(found, Err(FindError::Incomplete { last, .. }) if last != RequestError::Malformed);
+            if !missed || tries == SEARCHES_MAX || runtime::now() >= deadline {
                 return found;
             }
             tries += 1;

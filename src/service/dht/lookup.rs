@@ -200,7 +200,8 @@ impl<'a> Search<'a> {
         let mut seeds = Vec::new();
         {
             let members = lock(&service.members);
-            members.closest_answering(&target, k, &mut seeds);
+            // More than are looked for: when the closest have all died, somebody is left to be asked.
+            members.closest_answering(&target, 2 * k + ALPHA_MAX, &mut seeds);
             if seeds.is_empty() {
                 seeds = members.closest(now, &target, k);
             }
