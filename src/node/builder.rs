@@ -274,6 +274,7 @@ impl Builder {
             dht.keep_in(opened)?;
         }
         router.connect(&dht, &path);
+        pool.open();
         dht.start(seed);
         let identity = self.identity;
         Ok(Node::new(Inner { identity, bound, endpoint, pool, path, dht, tasks, config: self.config }))

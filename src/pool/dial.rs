@@ -60,6 +60,12 @@ impl DialError {
         }
     }
 
+    /// Whether the peer is not where it was thought to be: want of room, here or there, does not say so.
+    fn is_unreachable(&self) -> bool {
+        !matches!(self, Self::Full)
+            && !matches!(self.failure(), DialFailure::Duplicate | DialFailure::Refused)
+    }
+
     /// Whether somebody else answered at the address.
     pub fn is_wrong_identity(&self) -> bool {
         matches!(self, Self::Attempt(AttemptError::Lost(Lost::Refused(Refusal::WrongIdentity))))
@@ -91,7 +97,7 @@ pub(super) fn start(
             Ok(_) => {}
         }
         drop(state);
-        if outcome.as_ref().is_err_and(|error| *error != DialError::Duplicate) {
+        if outcome.as_ref().is_err_and(DialError::is_unreachable) {
             dialer.inbound.unreachable(&peer);
         }
         done.send_replace(Some(outcome));

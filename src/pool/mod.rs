@@ -122,7 +122,7 @@ pub(crate) struct Parts {
 }
 
 impl Pool {
-    /// A pool that accepts, dials and keeps house from now on.
+    /// A pool that dials and keeps house from now on, and accepts after [`open`](Self::open).
     pub(crate) fn start(parts: Parts) -> Self {
         let policy = Policy::new(parts.local, parts.config.clone(), parts.seed);
         let inner = Arc::new(Inner {
@@ -147,9 +147,13 @@ impl Pool {
             closing: AtomicBool::new(false),
             handshakes: Default::default(),
         });
-        inner.tasks.spawn(admit::accept_all(Arc::clone(&inner)));
         inner.tasks.spawn(upkeep::run(Arc::downgrade(&inner)));
         Self { inner }
+    }
+
+    /// Lets peers in, from now on: called once, when the services are there to answer them.
+    pub(crate) fn open(&self) {
+        self.inner.tasks.spawn(admit::accept_all(Arc::clone(&self.inner)));
     }
 
     /// Remembers where `peer` listens.

@@ -41,6 +41,8 @@ struct Known {
     until: Instant,
     /// When the direct way may be tried next, if there is a route.
     probe: Option<Instant>,
+    /// Whether the last request by a route was answered.
+    works: bool,
 }
 
 impl Strategies {
@@ -67,16 +69,38 @@ impl Strategies {
         self.known.remove(peer);
     }
 
-    /// `peer` has answered by a route, after the direct way had failed or was known to.
+    /// The direct way to `peer` has failed: routes are tried until one has failed as well.
+    pub fn trying(&mut self, now: Instant, peer: NodeId) {
+        let works = self.works(now, &peer);
+        self.route(now, peer, works);
+    }
+
+    /// `peer` has answered by a route.
     pub fn routed(&mut self, now: Instant, peer: NodeId) {
+        self.route(now, peer, true);
+    }
+
+    /// `peer` has not answered by a route, whatever the reason.
+    pub fn doubt(&mut self, peer: &NodeId) {
+        if let Some(known) = self.known.get_mut(peer) {
+            known.works = false;
+        }
+    }
+
+    /// Whether `peer` has answered the last request that took a route.
+    pub fn works(&self, now: Instant, peer: &NodeId) -> bool {
+        self.known.get(peer).is_some_and(|known| known.works && now < known.until)
+    }
+
+    fn route(&mut self, now: Instant, peer: NodeId, works: bool) {
         let known = self.known.get(&peer).filter(|known| now < known.until);
         let probe = known.and_then(|known| known.probe).unwrap_or(now + PROBE_EVERY);
-        self.remember(now, peer, Known { until: now + STRATEGY_TTL, probe: Some(probe) });
+        self.remember(now, peer, Known { until: now + STRATEGY_TTL, probe: Some(probe), works });
     }
 
     /// No route to `peer` was found.
     pub fn nowhere(&mut self, now: Instant, peer: NodeId) {
-        self.remember(now, peer, Known { until: now + NOWHERE_TTL, probe: None });
+        self.remember(now, peer, Known { until: now + NOWHERE_TTL, probe: None, works: false });
     }
 
     fn remember(&mut self, now: Instant, peer: NodeId, known: Known) {
@@ -114,6 +138,20 @@ mod tests {
         assert_eq!(known.choose(later + PROBE_EVERY, &PEER), Choice::Routed { probe: true });
         known.direct(&PEER);
         assert_eq!(known.choose(later, &PEER), Choice::Direct);
+    }
+
+    #[test]
+    fn a_route_works_once_it_has_answered_and_until_it_does_not() {
+        let start = Instant::now();
+        let mut known = Strategies::new();
+        known.trying(start, PEER);
+        assert!(!known.works(start, &PEER), "nobody has answered yet");
+        known.routed(start, PEER);
+        known.trying(start, PEER);
+        assert!(known.works(start, &PEER) && !known.works(start + STRATEGY_TTL, &PEER));
+        known.doubt(&PEER);
+        assert!(!known.works(start, &PEER));
+        assert_eq!(known.choose(start, &PEER), Choice::Routed { probe: false });
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::id::NodeId;
-use crate::pool::{Lease, Outcome, Pool, Refusal, RequestError, Sink, Tag};
+use crate::pool::{AcquireError, Lease, Outcome, Pool, Refusal, RequestError, Sink, Tag};
 use crate::runtime;
 use crate::wire::{Class, Kind, Ping, Pong};
 
@@ -92,7 +92,11 @@ pub(crate) async fn ping(pool: &Pool, peer: &NodeId, timeout: Duration) -> Resul
     let nonce = runtime::entropy();
     let mut tries = 0;
     let (start, body) = loop {
-        let lease = pool.acquire(peer, deadline).await.map_err(|_| RequestError::Unreachable)?;
+        let lease = pool.acquire(peer, deadline).await.map_err(|error| match error {
+            AcquireError::PoolExhausted => RequestError::Backpressure,
+            AcquireError::Shutdown => RequestError::Shutdown,
+            _ => RequestError::Unreachable,
+        })?;
         let start = runtime::now();
         let encode = |id, out: &mut BytesMut| {
             let _ = Ping { nonce }.encode(id, out);

@@ -214,6 +214,7 @@ fn party(n: u8) -> Party {
         inbound: Arc::<Promising>::clone(&inbound),
         seed: n.into(),
     });
+    pool.open();
     Party { id, pool, addr, inbound, tasks }
 }
 

@@ -281,8 +281,11 @@ impl DhtService {
         lock(&self.changes).gone(peer);
     }
 
-    /// No address of the peer answered.
+    /// No address of the peer answered. One that answers by a route stays what it is.
     pub(crate) fn unreachable(&self, peer: &NodeId) {
+        if self.path.has_route(peer) {
+            return;
+        }
         lock(&self.members).unreachable(runtime::now(), peer);
         lock(&self.changes).gone(peer);
     }

@@ -71,7 +71,8 @@ impl DhtService {
         let StoreOptions { kind, ttl, signed, removes, .. } = options;
         let flags = if removes { TOMBSTONE } else { 0 };
         let mut record = wire::Record { key, seq, ttl_ms, kind, flags, proof: &[], value: &value };
-        let proof = (signed || kind != RecordKind::VALUE)
+        // Readers believe what is signed before what is not: a removal must not lose to a signed record.
+        let proof = (signed || removes || kind != RecordKind::VALUE)
             .then(|| Box::new(record::sign(&self.config.identity, &self.config.realm, &record)));
         log.publish(now, key, Draft { kind, flags, seq, ttl, proof: proof.clone(), value: value.clone() })?;
         // A tombstone outlives what it removes, so it may live longer than was asked for.

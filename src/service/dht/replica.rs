@@ -30,10 +30,11 @@ impl DhtService {
         later: &mut Later,
     ) -> Result<(), Violation> {
         let batch = wire::decode_store(body).map_err(|_| Violation::Malformed)?;
-        let statuses = if self.has_room_on_disk() {
-            self.keep(from, &batch)
-        } else {
+        // What a node takes while it leaves would be handed over to nobody.
+        let statuses = if self.is_closing() || !self.has_room_on_disk() {
             vec![Status::Overloaded; batch.records.len()]
+        } else {
+            self.keep(from, &batch)
         };
         let Some(statuses) = self.reply_when_durable(&batch, statuses, later) else { return Ok(()) };
         let mut reply = StoreReply::open(id, false, out);

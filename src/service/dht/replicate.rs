@@ -139,8 +139,9 @@ impl DhtService {
                         }
                     }
                 }
+                // What was gathered is on its way, should the time run out.
+                out.flush(None).await;
             }
-            out.flush(None).await;
             out.arrived().await;
         };
         let _ = tokio::time::timeout_at(runtime::after(patience).into(), work).await;
@@ -210,43 +211,34 @@ impl DhtService {
         parcels
     }
 
-    /// Sends the records of one shard whose time has come to the other replicas.
+    /// Sends records of one shard whose time has come to the other replicas: as many as one turn allows, so
+    /// that what comes and goes meanwhile has its turn as well.
     async fn send_due(&self, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
-        loop {
-            let mut due = Vec::new();
-            let gather = |held: Held<'_>| {
-                due.extend(Parcel::new(held.publisher, &held.record).map(|parcel| (held.record.key, parcel)));
-            };
-            let shown = lock(&self.shards[shard]).due(runtime::now(), DUE_BUDGET, gather);
-            for (key, parcel) in due {
-                for to in self.around(&key, 0, |around| around.round().to_vec()) {
-                    out.push(to, &parcel, Some(pace)).await;
-                }
-            }
-            if shown < DUE_BUDGET {
-                return;
+        let mut due = Vec::new();
+        let gather = |held: Held<'_>| {
+            due.extend(Parcel::new(held.publisher, &held.record).map(|parcel| (held.record.key, parcel)));
+        };
+        lock(&self.shards[shard]).due(runtime::now(), DUE_BUDGET, gather);
+        for (key, parcel) in due {
+            for to in self.around(&key, 0, |around| around.round().to_vec()) {
+                out.push(to, &parcel, Some(pace)).await;
             }
         }
     }
 
-    /// Sends the own publications of one shard again whose time has come.
+    /// Sends own publications of one shard again whose time has come, likewise.
     async fn republish(self: &Arc<Self>, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
-        loop {
-            let mut due = Vec::new();
-            let shown = lock(&self.log[shard]).due(runtime::now(), DUE_BUDGET, |key, own| {
-                let ttl_ms = u32::try_from(own.ttl.as_millis()).unwrap_or(u32::MAX);
-                let (seq, kind, flags, proof, value) = (own.seq, own.kind, own.flags, own.proof, own.value);
-                let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };
-                due.extend(Parcel::new(self.local, &record).map(|parcel| (*key, parcel)));
-            });
-            for (key, parcel) in due {
-                let (ReplicaSet { nodes, .. }, _) = self.replicas(key).await;
-                for to in nodes.iter() {
-                    out.push(*to, &parcel, Some(pace)).await;
-                }
-            }
-            if shown < DUE_BUDGET {
-                return;
+        let mut due = Vec::new();
+        lock(&self.log[shard]).due(runtime::now(), DUE_BUDGET, |key, own| {
+            let ttl_ms = u32::try_from(own.ttl.as_millis()).unwrap_or(u32::MAX);
+            let (seq, kind, flags, proof, value) = (own.seq, own.kind, own.flags, own.proof, own.value);
+            let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };
+            due.extend(Parcel::new(self.local, &record).map(|parcel| (*key, parcel)));
+        });
+        for (key, parcel) in due {
+            let (ReplicaSet { nodes, .. }, _) = self.replicas(key).await;
+            for to in nodes.iter() {
+                out.push(*to, &parcel, Some(pace)).await;
             }
         }
     }

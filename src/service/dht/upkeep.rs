@@ -107,6 +107,8 @@ impl DhtService {
                         return;
                     }
                     Err(RequestError::Timeout) => {}
+                    // That says nothing of the peer.
+                    Err(RequestError::Backpressure | RequestError::Shutdown) => return,
                     Err(_) => break,
                 }
             }

@@ -140,6 +140,11 @@ impl PathService {
         self.lock().strategies.direct(peer);
     }
 
+    /// Whether `peer` has lately answered by a route.
+    pub(crate) fn has_route(&self, peer: &NodeId) -> bool {
+        self.lock().strategies.works(runtime::now(), peer)
+    }
+
     /// How a request of `size` bytes gets to `peer`: over its connection, dialed if need be, or by a
     /// route, when the direct way fails or is known to.
     ///
@@ -178,7 +183,7 @@ impl PathService {
                 let cut_off = error.is_retryable() && error != AcquireError::PoolExhausted;
                 if cut_off && !self.pool.responsive().is_empty() {
                     // Until a route has failed as well, or the dial that goes on has reached its peer.
-                    self.lock().strategies.routed(runtime::now(), *peer);
+                    self.lock().strategies.trying(runtime::now(), *peer);
                     return Ok(Access::Routed);
                 }
             }
@@ -232,8 +237,9 @@ impl PathService {
                 Ok(answer)
             }
             Err(error) => {
-                if !matches!(error, RouteError::Overloaded) {
-                    self.lock().strategies.nowhere(now, *peer);
+                match error {
+                    RouteError::NoRoute | RouteError::MaxHops => self.lock().strategies.nowhere(now, *peer),
+                    _ => self.lock().strategies.doubt(peer),
                 }
                 Err(match error {
                     RouteError::NoRoute | RouteError::MaxHops => RequestError::Unreachable,
