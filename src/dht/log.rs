@@ -138,8 +138,10 @@ impl PublicationLog {
     /// Enters `draft` under `key`.
     ///
     /// A live publication of its kind with a higher sequence stays as it is: the newer of two stores that
-    /// overtook each other is the one to remember. A tombstone lives at least [`TOMBSTONE_MARGIN`](super::record::TOMBSTONE_MARGIN) longer
-    /// than what it removes; [`find`](Self::find) tells how long that is.
+    /// overtook each other is the one to remember. A tombstone lives at least [`TOMBSTONE_MARGIN`] longer than
+    /// what it removes; [`find`](Self::find) tells how long that is.
+    ///
+    /// [`TOMBSTONE_MARGIN`]: super::record::TOMBSTONE_MARGIN
     ///
     /// # Errors
     ///
@@ -238,23 +240,27 @@ impl PublicationLog {
     }
 
     fn expire_at(&mut self, now: u64, budget: usize) -> usize {
-        let mut seen = 0;
+        let (mut seen, mut unqueue) = (0, false);
         while seen < budget
             && let Some(spot) = self.wheel.pop_due(now)
         {
             seen += 1;
-            self.turn_up(now, spot);
+            unqueue |= self.turn_up(now, spot);
+        }
+        // Once for all that have ended: many that are queued may end together.
+        if unqueue {
+            self.unqueue();
         }
         seen
     }
 
-    /// The slot of a publication has come round.
-    fn turn_up(&mut self, now: u64, spot: Spot) {
+    /// The slot of a publication has come round. Whether it has ended and is queued.
+    fn turn_up(&mut self, now: u64, spot: Spot) -> bool {
         let (key, kind) = spot;
         let hash = self.keys.hash(&key);
-        let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { return };
+        let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { return false };
         let (_, owns) = entry.get_mut();
-        let Some(at) = owns.iter().position(|own| own.kind == kind) else { return };
+        let Some(at) = owns.iter().position(|own| own.kind == kind) else { return false };
         let own = &mut owns[at];
         if !has_come(own.ends, now) {
             if own.due <= second(now) {
@@ -265,17 +271,24 @@ impl PublicationLog {
                 }
             }
             own.place = self.wheel.file(own.next(), spot);
-            return;
+            return false;
         }
         let own = owns.remove(at);
         if owns.is_empty() {
             entry.remove();
         }
-        if own.queued {
-            self.queue.retain(|other| *other != spot);
-        }
         self.records -= 1;
         self.bytes -= own.value.len();
+        own.queued
+    }
+
+    /// Takes out of the queue what has ended.
+    fn unqueue(&mut self) {
+        let Self { keys, queue, .. } = self;
+        let queued = |(key, kind): &Spot| {
+            keys.get(key).is_some_and(|owns| owns.iter().any(|own| own.kind == *kind && own.queued))
+        };
+        queue.retain(queued);
     }
 
     /// Shows `visit` at most `budget` publications that are to be sent again, with the time that is left to

@@ -88,7 +88,8 @@ async fn a_quorum_read_mends_a_replica_that_has_missed_a_signed_record() {
         }
         assert!(Instant::now() < deadline, "it holds {held:?}");
     }
-    let removal = async { writer.remove(key("signed")).signed().await };
+    // A removal is signed whether it is asked to be or not: unsigned it would lose to what it removes.
+    let removal = async { writer.remove(key("signed")).await };
     behind_its_back(&mesh, removal).await.unwrap();
     for _ in 0..4 {
         assert_eq!(mesh.node(2).dht().find_value(key("signed")).quorum().await.unwrap(), []);

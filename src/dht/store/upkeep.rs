@@ -54,23 +54,28 @@ impl Shard {
     }
 
     pub(super) fn expire_at(&mut self, now: u64, budget: usize) -> usize {
-        let mut seen = 0;
+        let (mut seen, mut unqueue) = (0, false);
         while seen < budget
             && let Some(spot) = self.wheel.pop_due(now)
         {
             seen += 1;
-            self.turn_up(now, spot);
+            unqueue |= self.turn_up(now, spot);
+        }
+        // Once for all that have ended: many that are queued may end together.
+        if unqueue {
+            self.unqueue();
         }
         seen
     }
 
-    /// The slot of a register has come round.
-    fn turn_up(&mut self, now: u64, spot: Spot) {
+    /// The slot of a register has come round. Whether it has ended and is queued.
+    fn turn_up(&mut self, now: u64, spot: Spot) -> bool {
         let (key, kind, slot) = spot;
         let hash = self.keys.hash(&key);
-        let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { return };
+        let Entry::Occupied(mut entry) = self.keys.entry(hash, &key) else { return false };
         let (_, registers) = entry.get_mut();
-        let Ok(at) = position(registers, &self.publishers, kind, self.publishers.id(slot)) else { return };
+        let publisher = self.publishers.id(slot);
+        let Ok(at) = position(registers, &self.publishers, kind, publisher) else { return false };
         let register = &mut registers[at];
         if !has_come(register.ends, now) {
             if register.due <= second(now) {
@@ -81,7 +86,7 @@ impl Shard {
                 }
             }
             register.place = self.wheel.file(register.next(), spot);
-            return;
+            return false;
         }
         let register = registers.remove(at);
         if registers.is_empty() {
@@ -89,12 +94,22 @@ impl Shard {
         } else if registers.len() * 4 <= registers.capacity() {
             registers.shrink_to_fit();
         }
-        if register.queued {
-            self.queue.retain(|other| *other != spot);
-        }
         self.used.records -= 1;
         self.used.bytes -= register.bytes();
         self.publishers.drop_record(slot, register.bytes());
+        register.queued
+    }
+
+    /// Takes out of the queue what has ended.
+    fn unqueue(&mut self) {
+        let Self { keys, publishers, queue, .. } = self;
+        let queued = |(key, kind, slot): &Spot| {
+            keys.get(key).is_some_and(|registers| {
+                let at = position(registers, publishers, *kind, publishers.id(*slot));
+                at.is_ok_and(|at| registers[at].queued)
+            })
+        };
+        queue.retain(queued);
     }
 
     /// Shows `visit` at most `budget` records whose turn to be sent to the other replicas has come; their
