@@ -12,7 +12,7 @@ use foveola::wire::*;
 const PUBLISHER: NodeId = NodeId::from_bytes([0x77; 32]);
 
 /// Every vector there is.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "cancel",
     "failed",
     "find_node",
@@ -26,6 +26,7 @@ const NAMES: [&str; 24] = [
     "ping",
     "ping_later",
     "pong",
+    "provider",
     "publish",
     "publish_reply",
     "route",
@@ -138,6 +139,16 @@ fn introductions() {
     hello.proof = Some(std::array::from_fn(|i| u8::try_from(i).expect("below 96")));
     written("hello_ack", |out| hello.encode_ack(1, out));
     assert_eq!(Hello::decode(&body("hello_ack", Kind::HelloAck, 1)), Ok(hello));
+}
+
+#[test]
+fn the_value_of_a_provider_record() {
+    let entry = ProviderEntry {
+        endpoints: vec![String::from("192.0.2.1:9443"), String::from("[2001:db8::1]:9443")],
+        metadata: b"eu-north".to_vec(),
+    };
+    assert_eq!(entry.encode(), Ok(vector("provider")));
+    assert_eq!(ProviderEntry::decode(&vector("provider")), Ok(entry));
 }
 
 #[test]

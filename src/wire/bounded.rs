@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serializer};
 
 use super::control::{ENDPOINT_MAX, ENDPOINTS_MAX, HELLO_PROOF_LEN, REALM_MAX};
+use super::provider::METADATA_MAX;
 
 /// Reads a text of at most `MAX` bytes.
 struct Text<const MAX: usize>(String);
@@ -104,6 +105,32 @@ impl<'de, const N: usize> Deserialize<'de> for Fixed<N> {
     }
 }
 
+/// Reads a byte string of at most `MAX` bytes.
+struct Bytes<const MAX: usize>(Vec<u8>);
+
+struct BytesVisitor<const MAX: usize>;
+
+impl<const MAX: usize> Visitor<'_> for BytesVisitor<MAX> {
+    type Value = Bytes<MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a byte string of at most {MAX} bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        if bytes.len() > MAX {
+            return Err(E::invalid_length(bytes.len(), &self));
+        }
+        Ok(Bytes(bytes.to_vec()))
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Bytes<MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(BytesVisitor)
+    }
+}
+
 pub(super) fn realm<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Text::<REALM_MAX>::deserialize(deserializer).map(|text| text.0)
 }
@@ -116,6 +143,24 @@ pub(super) fn observed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 pub(super) fn endpoints<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let texts = List::<Text<ENDPOINT_MAX>>::of(ENDPOINTS_MAX).deserialize(deserializer)?;
     Ok(texts.into_iter().map(|text| text.0).collect())
+}
+
+/// What a provider says of itself, as a byte string.
+pub(super) mod metadata {
+    use super::{Bytes, Deserialize, Deserializer, METADATA_MAX, Serializer};
+
+    pub(in crate::wire) fn serialize<S: Serializer>(
+        metadata: &[u8],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(metadata)
+    }
+
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        Bytes::<METADATA_MAX>::deserialize(deserializer).map(|bytes| bytes.0)
+    }
 }
 
 /// An optional signature as a byte string.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::error::{BodyError, EncodeError};
-use super::header::{Class, HEADER_LEN, Kind, patch_body_len, put_header};
+use super::header::{Class, Kind, patch_body_len, put_header};
 
 /// The longest realm, in bytes.
 pub const REALM_MAX: usize = 255;
@@ -122,7 +122,8 @@ impl Hello {
     }
 }
 
-fn endpoints_fit(endpoints: &[String]) -> bool {
+/// Whether a peer would take these endpoints.
+pub(super) fn endpoints_fit(endpoints: &[String]) -> bool {
     endpoints.len() <= ENDPOINTS_MAX && endpoints.iter().all(|endpoint| endpoint.len() <= ENDPOINT_MAX)
 }
 
@@ -170,21 +171,23 @@ fn encode_map<T: Serialize>(
     }
     let start = out.len();
     put_header(kind, 0, id, out);
-    let mut serializer = rmp_serde::Serializer::new(out.writer()).with_struct_map();
-    let written = message.serialize(&mut serializer).map_err(|_| EncodeError::TooLarge);
-    let done = written.and_then(|()| {
-        if out.len() - start - HEADER_LEN > MAP_BODY_MAX {
-            return Err(EncodeError::TooLarge);
-        }
-        patch_body_len(start, out)
-    });
+    let done = put_map(message, out).and_then(|()| patch_body_len(start, out));
     if done.is_err() {
         out.truncate(start);
     }
     done
 }
 
-fn decode_map<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
+/// Appends `message` as a map with named fields; what was appended before an error stays.
+pub(super) fn put_map<T: Serialize>(message: &T, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let start = out.len();
+    let mut serializer = rmp_serde::Serializer::new(out.writer()).with_struct_map();
+    message.serialize(&mut serializer).map_err(|_| EncodeError::TooLarge)?;
+    if out.len() - start > MAP_BODY_MAX { Err(EncodeError::TooLarge) } else { Ok(()) }
+}
+
+/// Reads exactly one map with named fields.
+pub(super) fn decode_map<T: DeserializeOwned>(body: &[u8]) -> Result<T, BodyError> {
     if body.len() > MAP_BODY_MAX {
         return Err(BodyError::Length);
     }

@@ -18,6 +18,7 @@ mod find;
 mod find_node;
 mod header;
 mod pack;
+mod provider;
 mod publish;
 mod record;
 mod route;
@@ -36,6 +37,7 @@ pub use find::{
 };
 pub use find_node::{ContactRef, Endpoints, FindNode, FindNodeReply, decode_find_node_reply, encode_contact};
 pub use header::{BODY_MAX, Class, HEADER_LEN, Header, Kind, encode_cancel, encode_open, encode_unsupported};
+pub use provider::{METADATA_MAX, ProviderEntry};
 pub use publish::{
     Publication, PublishBatch, PublishFrame, PublishReply, TOPIC_MAX, decode_publish, decode_publish_reply,
     encode_publication,

@@ -5,6 +5,7 @@ mod contacts;
 mod hostile;
 mod maps;
 mod message;
+mod provider;
 mod route;
 mod stream;
 mod wide;
