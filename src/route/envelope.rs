@@ -22,7 +22,7 @@ const ANSWER: &[u8] = b"foveola routed answer v1";
 pub struct Request<'a> {
     /// The node that it is for.
     pub destination: NodeId,
-    /// Never used twice by one origin.
+    /// Higher than those before it to the same node ([`super::numbers`]).
     pub nonce: u64,
     /// When it is made, in milliseconds since 1970.
     pub issued_ms: u64,

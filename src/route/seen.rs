@@ -1,145 +1,168 @@
-//! Which envelopes were seen already.
+//! Which envelopes a destination has opened, so that it opens none twice.
 //!
-//! What is remembered is never forgotten before its time, because a replay would then be taken for new:
-//! a full memory refuses instead.
+//! An origin numbers its envelopes to one destination upwards, from life to life ([`super::numbers`]). The
+//! destination keeps for each origin which of the last [`WINDOW`] numbers it has seen, and takes none
+//! from before them: the window against replays of IPsec (RFC 4303, section 3.4.3). So an origin may send
+//! any number of envelopes at a few bytes of memory; one that [`WINDOW`] later ones have overtaken is
+//! refused.
+//!
+//! No envelope is ever taken twice. A window that is forgotten, because it can hold nothing fresh any more
+//! or because there is no room, leaves a mark: envelopes that are not younger than it are taken from no
+//! origin whose window is gone. Only a restart of the destination forgets everything; from then on it
+//! relies on the time that an envelope bears ([`is_fresh`]).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::{Duration, Instant};
 
+use super::envelope::is_fresh;
 use crate::id::NodeId;
 
-/// Envelopes remembered in all.
-pub const SEEN_MAX: usize = 65_536;
-/// Envelopes of one origin remembered at its destination.
-pub const SEEN_PER_ORIGIN: usize = 4_096;
-/// How long a destination remembers: as long as an envelope may be fresh, from the slowest to the
-/// fastest of clocks.
-pub const SEEN_FOR: Duration = Duration::from_secs(600);
-/// How long a relay remembers: longer than any envelope is under way.
-pub const PASSED_FOR: Duration = Duration::from_secs(60);
+/// Numbers that are told apart below the highest one of an origin, rounded to whole blocks.
+pub const WINDOW: u64 = 65_536;
+/// Origins that are remembered, each with at most [`WINDOW`] bits.
+pub const ORIGINS_MAX: usize = 2_048;
 
-/// The envelopes seen within a time.
+/// Blocks of 64 numbers in a window.
+const BLOCKS: u64 = WINDOW / 64;
+
+/// The envelopes that a destination has opened.
 #[derive(Debug)]
 pub struct Seen {
-    kept: Duration,
-    per_origin: usize,
-    nonces: BTreeSet<(NodeId, u64)>,
-    origins: BTreeMap<NodeId, usize>,
-    /// Which is forgotten next, and when.
-    order: VecDeque<(Instant, NodeId, u64)>,
+    origins_max: usize,
+    origins: BTreeMap<NodeId, Origin>,
+    /// The origins by the time that their youngest envelope bears.
+    youngest: BTreeSet<(u64, NodeId)>,
+    /// Envelopes up to this time may have been opened by whoever is not remembered.
+    forgotten_ms: u64,
 }
 
-/// Why an envelope is not to be handled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repeat {
-    /// It was seen before.
-    Duplicate,
-    /// Too many are remembered to tell.
-    Full,
+#[derive(Debug)]
+struct Origin {
+    numbers: Window,
+    youngest_ms: u64,
+    /// What had been forgotten when this origin was first remembered, perhaps of itself.
+    forgotten_ms: u64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self::new(ORIGINS_MAX)
+    }
 }
 
 impl Seen {
-    /// The memory of a destination: [`SEEN_FOR`], [`SEEN_PER_ORIGIN`].
-    pub fn here() -> Self {
-        Self::new(SEEN_FOR, SEEN_PER_ORIGIN)
+    /// Remembers at most `origins_max` origins, at least one.
+    pub fn new(origins_max: usize) -> Self {
+        let origins_max = origins_max.max(1);
+        Self { origins_max, origins: BTreeMap::new(), youngest: BTreeSet::new(), forgotten_ms: 0 }
     }
 
-    /// The memory of a relay: [`PASSED_FOR`], and no origin takes more than a quarter of it.
-    pub fn passing() -> Self {
-        Self::new(PASSED_FOR, SEEN_MAX / 4)
-    }
-
-    fn new(kept: Duration, per_origin: usize) -> Self {
-        let (nonces, origins, order) = (BTreeSet::new(), BTreeMap::new(), VecDeque::new());
-        Self { kept, per_origin, nonces, origins, order }
-    }
-
-    /// Remembers the request `nonce` of `origin` from `now` on.
+    /// Whether the envelope `nonce` of `origin`, made at `issued_ms` and arrived at `now_ms`, may be opened,
+    /// both in milliseconds since 1970: it is fresh and was certainly not opened before. It is from then on.
     ///
-    /// # Errors
-    ///
-    /// [`Repeat`] when it is remembered already, or cannot be.
-    pub fn insert(&mut self, now: Instant, origin: NodeId, nonce: u64) -> Result<(), Repeat> {
-        self.forget(now);
-        if self.nonces.contains(&(origin, nonce)) {
-            return Err(Repeat::Duplicate);
+    /// The caller has verified the signature: what others could write in the name of `origin` must not move
+    /// its window.
+    pub fn open(&mut self, now_ms: u64, origin: NodeId, nonce: u64, issued_ms: u64) -> bool {
+        self.forget_stale(now_ms);
+        if !is_fresh(now_ms, issued_ms) {
+            return false;
         }
-        let count = self.origins.get(&origin).copied().unwrap_or(0);
-        if count >= self.per_origin || self.nonces.len() >= SEEN_MAX {
-            return Err(Repeat::Full);
+        if let Some(known) = self.origins.get_mut(&origin) {
+            if issued_ms <= known.forgotten_ms || !known.numbers.take(nonce) {
+                return false;
+            }
+            if issued_ms > known.youngest_ms {
+                self.youngest.remove(&(known.youngest_ms, origin));
+                self.youngest.insert((issued_ms, origin));
+                known.youngest_ms = issued_ms;
+            }
+            return true;
         }
-        self.nonces.insert((origin, nonce));
-        self.origins.insert(origin, count + 1);
-        self.order.push_back((now + self.kept, origin, nonce));
-        Ok(())
+        let full = self.origins.len() >= self.origins_max;
+        let oldest_ms = self.youngest.first().filter(|_| full).map_or(0, |(oldest_ms, _)| *oldest_ms);
+        if issued_ms <= self.forgotten_ms.max(oldest_ms) {
+            return false;
+        }
+        if full {
+            self.forget_oldest();
+        }
+        let numbers = Window::starting_with(nonce);
+        let known = Origin { numbers, youngest_ms: issued_ms, forgotten_ms: self.forgotten_ms };
+        self.origins.insert(origin, known);
+        self.youngest.insert((issued_ms, origin));
+        true
     }
 
-    /// How many envelopes are remembered.
+    /// How many origins are remembered.
     pub fn len(&self) -> usize {
-        self.nonces.len()
+        self.origins.len()
     }
 
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
-        self.nonces.is_empty()
+        self.origins.is_empty()
     }
 
-    fn forget(&mut self, now: Instant) {
-        while let Some((until, origin, nonce)) = self.order.front().copied()
-            && until <= now
+    fn forget_stale(&mut self, now_ms: u64) {
+        while let Some((youngest_ms, _)) = self.youngest.first()
+            && *youngest_ms < now_ms
+            && !is_fresh(now_ms, *youngest_ms)
         {
-            self.order.pop_front();
-            self.nonces.remove(&(origin, nonce));
-            if let Some(count) = self.origins.get_mut(&origin) {
-                *count -= 1;
-                if *count == 0 {
-                    self.origins.remove(&origin);
-                }
-            }
+            self.forget_oldest();
         }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((youngest_ms, origin)) = self.youngest.pop_first() {
+            self.origins.remove(&origin);
+            self.forgotten_ms = self.forgotten_ms.max(youngest_ms);
+        }
+    }
+}
+
+/// Which of the highest numbers of an origin were seen: a bit for each, in blocks that are made as they are
+/// needed. Blocks that it lacks below the last were never touched.
+#[derive(Debug)]
+struct Window {
+    /// The number of the last block.
+    last: u64,
+    blocks: VecDeque<u64>,
+}
+
+impl Window {
+    fn starting_with(number: u64) -> Self {
+        Self { last: number / 64, blocks: VecDeque::from([1 << (number % 64)]) }
+    }
+
+    /// Takes a number that was surely not taken before.
+    fn take(&mut self, number: u64) -> bool {
+        let block = number / 64;
+        if block > self.last {
+            let ahead = block - self.last;
+            if ahead >= BLOCKS {
+                self.blocks.clear();
+                self.blocks.push_back(0);
+            } else {
+                self.blocks.extend((0..ahead).map(|_| 0));
+            }
+            self.last = block;
+        }
+        let behind = self.last - block;
+        if behind >= BLOCKS {
+            return false;
+        }
+        while self.blocks.len() as u64 > BLOCKS {
+            self.blocks.pop_front();
+        }
+        while self.blocks.len() as u64 <= behind {
+            self.blocks.push_front(0);
+        }
+        let place = self.blocks.len() - 1 - behind as usize;
+        let bit = 1 << (number % 64);
+        let is_new = self.blocks[place] & bit == 0;
+        self.blocks[place] |= bit;
+        is_new
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::disallowed_methods, reason = "tests read the clock")]
-
-    use super::*;
-
-    fn node(n: usize) -> NodeId {
-        let mut id = [0; 32];
-        id[..8].copy_from_slice(&n.to_be_bytes());
-        NodeId::from_bytes(id)
-    }
-
-    #[test]
-    fn an_envelope_is_taken_once_until_it_is_stale() {
-        let start = Instant::now();
-        let mut seen = Seen::here();
-        assert_eq!(seen.insert(start, node(1), 5), Ok(()));
-        let last = start + SEEN_FOR - Duration::from_nanos(1);
-        assert_eq!(seen.insert(last, node(1), 5), Err(Repeat::Duplicate));
-        assert_eq!(seen.insert(last, node(2), 5), Ok(()));
-        assert_eq!(seen.insert(last, node(1), 6), Ok(()));
-        assert_eq!(seen.insert(start + SEEN_FOR, node(1), 5), Ok(()));
-        assert_eq!(seen.len(), 3);
-    }
-
-    #[test]
-    fn a_full_memory_refuses_and_forgets_nothing() {
-        let start = Instant::now();
-        let mut seen = Seen::here();
-        for nonce in 0..4_096 {
-            assert_eq!(seen.insert(start, node(0), nonce), Ok(()));
-        }
-        assert_eq!(seen.insert(start, node(0), 4_096), Err(Repeat::Full));
-        assert_eq!(seen.insert(start, node(0), 0), Err(Repeat::Duplicate));
-        for n in 1..=SEEN_MAX - 4_096 {
-            assert_eq!(seen.insert(start, node(n), 0), Ok(()));
-        }
-        assert_eq!(seen.len(), SEEN_MAX);
-        assert_eq!(seen.insert(start, node(SEEN_MAX), 0), Err(Repeat::Full));
-        assert_eq!(seen.insert(start + SEEN_FOR, node(SEEN_MAX), 0), Ok(()));
-        assert_eq!((seen.len(), seen.origins.len(), seen.order.len()), (1, 1, 1));
-    }
-}
+mod tests;

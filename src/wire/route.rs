@@ -46,7 +46,7 @@ pub struct Route<'a> {
     pub destination: NodeId,
     /// The public key of the node that asks; its id follows from it.
     pub origin_key: [u8; PUBLIC_KEY_LEN],
-    /// Tells the requests of an origin apart.
+    /// Tells the requests of an origin apart: each has a higher one than those before it to the same node.
     pub nonce: u64,
     /// When the origin made it, in milliseconds since 1970.
     pub issued_ms: u64,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 use foveola::mesh::LocalMesh;
 use foveola::route::envelope::{self, Request};
+use foveola::route::relays::RelayConfig;
 use foveola::wire::{
     Class, Decoder, FindBatch, HEADER_LEN, Kind, RecordKind, Route, RouteError, RouteReply, encode_open,
 };
@@ -264,4 +265,50 @@ async fn a_relay_caps_what_it_passes_on_and_an_answer_must_be_signed() {
     let spent = Route { hops: 0, ..sealed(35_001, to, 3, now_ms(), &question) };
     assert_eq!(lane.ask(&spent).await, Err(RouteError::MaxHops));
     assert_eq!((relay.stats().relayed, relay.stats().relay_refused), (1, 3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_opens_thousands_of_one_origin() {
+    let target: Node = node(36_000, Config::default()).await;
+    let raw = RawPeer::dial(36_001, &target, 1 << 20).await;
+    let mut lane = Lane::open(&raw).await;
+    let question = question();
+    let mut last = None;
+    for n in 0..6_000 {
+        let route = sealed(36_001, target.id(), 1_000_000 + n, now_ms(), &question);
+        assert_eq!(lane.ask(&route).await, Ok(Kind::FindValueReply as u8), "{n}");
+        last = Some(route);
+    }
+    assert_eq!(lane.ask(&last.unwrap()).await, Err(RouteError::Refused), "a replay");
+    assert_eq!(target.stats().routed_received, 6_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_relay_had_no_room_for_may_come_again() {
+    let relay =
+        node(37_000, config(|config| config.relay = RelayConfig { in_flight: 1, ..config.relay })).await;
+    let origin = RawPeer::dial(37_001, &relay, 1 << 20).await;
+    let destination = RawPeer::dial(37_002, &relay, 1 << 20).await;
+    let to = identity(37_002).node_id();
+    let mut lane = Lane::open(&origin).await;
+    let question = question();
+    let [first, second] = [1, 2].map(|nonce| sealed(37_001, to, nonce, now_ms(), &question));
+    lane.send(&first).await;
+    let (mut send, mut recv) = in_time(destination.connection.accept_bi()).await.unwrap();
+    let mut decoder = Decoder::new(1 << 20);
+    let mut passed_on = async || loop {
+        let (kind, id, _) = in_time(next_frame(&mut recv, &mut decoder)).await;
+        if kind == Kind::Route as u8 {
+            return id;
+        }
+    };
+    let id = passed_on().await;
+    assert_eq!(lane.ask(&second).await, Err(RouteError::Overloaded));
+    let refused = RouteReply { hops: 0, result: Err(RouteError::Refused) };
+    let mut out = BytesMut::new();
+    refused.encode(id, &mut out).unwrap();
+    send.write_all(&out).await.unwrap();
+    in_time(next_frame(&mut lane.recv, &mut lane.decoder)).await;
+    lane.send(&second).await;
+    passed_on().await;
 }

@@ -16,6 +16,8 @@ use crate::id::{Key, NodeId};
 use crate::identity::Identity;
 use crate::pool::{AcquireError, Lease, Pool, RequestError};
 use crate::route::envelope::{self, Request};
+use crate::route::numbers::Numbers;
+use crate::route::passed::Passed;
 use crate::route::relays::{RelayConfig, Relays};
 use crate::route::seen::Seen;
 use crate::route::strategy::{Choice, Strategies};
@@ -48,10 +50,12 @@ pub(crate) struct PathService {
 
 struct State {
     strategies: Strategies,
+    /// The numbers of own envelopes.
+    numbers: Numbers,
     /// The envelopes that were for this node.
-    here: Seen,
+    seen: Seen,
     /// Those that were passed on.
-    passing: Seen,
+    passed: Passed,
     relays: Relays,
 }
 
@@ -112,8 +116,9 @@ impl PathService {
     ) -> Arc<Self> {
         let state = State {
             strategies: Strategies::new(),
-            here: Seen::here(),
-            passing: Seen::passing(),
+            numbers: Numbers::new(),
+            seen: Seen::default(),
+            passed: Passed::new(),
             relays: Relays::new(relay),
         };
         Arc::new(Self {
@@ -224,7 +229,7 @@ impl PathService {
         }
         let Header { kind, flags, .. } = Header::decode(head);
         let issued_ms = runtime::unix_ms();
-        let nonce = runtime::entropy();
+        let nonce = self.lock().numbers.next(issued_ms, *peer);
         let made = Request { destination: *peer, nonce, issued_ms, kind, flags, body };
         let route = envelope::seal(&self.identity, &self.realm, &made);
         self.counts.routed_sent.fetch_add(1, Ordering::Relaxed);

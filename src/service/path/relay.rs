@@ -11,7 +11,6 @@ use crate::id::NodeId;
 use crate::identity::node_id_of;
 use crate::pool::{Inbound, Later, Violation};
 use crate::route::envelope;
-use crate::route::seen::Repeat;
 use crate::route::way::{LEFT_MAX, Way};
 use crate::runtime;
 use crate::wire::{self, HEADER_LEN, Header, Kind, Route, RouteError, RouteReply, Routed};
@@ -25,15 +24,6 @@ struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.service.lock().relays.done(&self.previous);
-    }
-}
-
-impl From<Repeat> for RouteError {
-    fn from(repeat: Repeat) -> Self {
-        match repeat {
-            Repeat::Duplicate => Self::Refused,
-            Repeat::Full => Self::Overloaded,
-        }
     }
 }
 
@@ -74,13 +64,15 @@ impl PathService {
         later: &mut Later,
     ) -> Result<(), RouteError> {
         let origin = envelope::origin(&self.realm, route).map_err(|_| RouteError::Refused)?;
-        if origin == self.local || !envelope::is_fresh(runtime::unix_ms(), route.issued_ms) {
+        if origin == self.local {
             return Err(RouteError::Refused);
         }
         if route.left_ms == 0 {
             return Err(RouteError::Expired);
         }
-        self.lock().here.insert(runtime::now(), origin, route.nonce)?;
+        if !self.lock().seen.open(runtime::unix_ms(), origin, route.nonce, route.issued_ms) {
+            return Err(RouteError::Refused);
+        }
         self.counts.routed_received.fetch_add(1, Ordering::Relaxed);
         let asked = (origin, route.nonce);
         let body_len = u32::try_from(route.body.len()).unwrap_or(u32::MAX);
@@ -143,9 +135,13 @@ impl PathService {
         envelope::origin(&self.realm, route).map_err(|_| RouteError::Refused)?;
         let turn = {
             let mut state = self.lock();
-            state.passing.insert(now, origin, route.nonce)?;
+            // What was not admitted was not passed on, and may come again.
             if !state.relays.admit(now, *from, frame.len()) {
                 return Err(RouteError::Overloaded);
+            }
+            if !state.passed.insert(now, &route.signature) {
+                state.relays.done(from);
+                return Err(RouteError::Refused);
             }
             Turn { service: Arc::clone(self), previous: *from }
         };
