@@ -11,6 +11,7 @@ pub mod dht;
 pub mod id;
 pub mod identity;
 pub mod route;
+pub mod rpc;
 pub mod wire;
 
 #[cfg(feature = "baseline")]

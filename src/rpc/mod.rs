@@ -1,0 +1,20 @@
+//! What a call needs to know, as plain values: which provider to ask, whether to ask another, what a
+//! discovery is worth.
+//!
+//! Nothing here waits, reads a clock or draws a number: every call takes the present as an [`Instant`] and
+//! chance as a `draw`, any 64 bits; a driver joins the parts to peers.
+//!
+//! - [`name`]: what a service may be called.
+//! - [`standing`]: one provider as this node sees it: its latency, its calls in flight, its breaker.
+//! - [`breaker`]: when a provider that fails is left alone, and when it is tried again.
+//! - [`select`]: which of several providers is called.
+//! - [`budget`]: how many retries all calls together may cause.
+//!
+//! [`Instant`]: std::time::Instant
+
+pub mod breaker;
+pub mod budget;
+mod draws;
+pub mod name;
+pub mod select;
+pub mod standing;
