@@ -15,6 +15,7 @@
 //! of each query with [`Lookup::answered`] and [`Lookup::failed`].
 
 mod candidates;
+mod looks;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant};
 use smallvec::SmallVec;
 
 use self::candidates::{Candidates, State, Survey};
+pub use self::looks::Looks;
 pub use super::rtt::Timing;
 use crate::id::{Key, NodeId};
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use self::silent::Silent;
 use super::ack::{self, LargestSeen};
-use super::lookup::Outcome;
+use super::lookup::{ALPHA_MAX, Outcome};
 use super::region::{Region, Regions};
 use super::table::{Insert, Refused, Table};
 use crate::id::{Key, NodeId};
@@ -187,6 +187,28 @@ impl<T> Members<T> {
         self.table.closest(key, n + self.silent.len(), out);
         out.retain(|node| !self.silent.contains(node));
         out.truncate(n);
+    }
+
+    /// Whom a search for `key` begins with: more than are looked for, so that somebody is left to be asked when
+    /// the closest have all died. Silent members only if there are no others.
+    pub fn search_from(&self, now: Instant, key: &Key) -> Vec<NodeId> {
+        let mut nodes = Vec::new();
+        self.closest_answering(key, 2 * self.k + ALPHA_MAX, &mut nodes);
+        if nodes.is_empty() { self.closest(now, key, self.k) } else { nodes }
+    }
+
+    /// Puts behind fewer than k nodes the members that did not answer in time, unless they are known to be
+    /// silent. Where everybody is needed, whether they can be had is for the operation to find out; and no
+    /// operation waits for a search because one of few is slow.
+    pub fn filled(&self, mut outcome: Outcome) -> Outcome {
+        if outcome.failed > 0 && outcome.nodes.len() < self.k {
+            let mut near = Vec::new();
+            self.closest_answering(&outcome.target, self.k, &mut near);
+            near.retain(|node| !outcome.nodes.contains(node));
+            near.truncate(self.k - outcome.nodes.len());
+            outcome.nodes.append(&mut near);
+        }
+        outcome
     }
 
     /// Replaces what is in `out` by the nodes closest to `key` that are there, at most `n`, closest first, as

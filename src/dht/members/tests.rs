@@ -52,6 +52,29 @@ fn a_mesh_of_no_more_than_k_shares_one_list() {
 }
 
 #[test]
+fn a_search_begins_with_silent_members_only_if_need_be() {
+    let now = Instant::now();
+    let mut members = whole(now, 4, 4);
+    let known: Vec<NodeId> = members.table().iter().map(|member| member.id).collect();
+    let (first, others) = known.split_first().expect("there are members");
+    others.iter().for_each(|other| members.unreachable(now, other));
+    assert_eq!(members.search_from(now, &key(0)), [*first]);
+    members.unreachable(now, first);
+    assert!(!members.search_from(now, &key(0)).is_empty());
+}
+
+#[test]
+fn who_did_not_answer_in_time_stands_behind_fewer_than_k() {
+    let now = Instant::now();
+    let mut members = whole(now, 4, 4);
+    members.unreachable(now, &id(3));
+    let (complete, queries, hops) = (true, 4, 1);
+    let outcome = |failed| Outcome { target: key(0), nodes: vec![id(1)], complete, queries, failed, hops };
+    assert_eq!(members.filled(outcome(0)).nodes, [id(1)]);
+    assert_eq!(members.filled(outcome(2)).nodes, [id(1), id(0), id(2)]);
+}
+
+#[test]
 fn a_silent_node_holds_nothing_and_is_handed_to_nobody_but_kept() {
     let start = Instant::now();
     let mut members = whole(start, 5, 8);

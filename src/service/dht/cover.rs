@@ -9,7 +9,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 use super::{DhtService, lock};
-use crate::dht::lookup::Outcome;
+use crate::dht::lookup::{Looks, Outcome};
 use crate::dht::members::{Cover, ReplicaSet};
 use crate::dht::region::Survey;
 use crate::id::Key;
@@ -17,8 +17,6 @@ use crate::runtime;
 
 /// Surveys of a node at a time.
 pub(super) const SURVEYS_MAX: usize = 2;
-/// How often a search that missed somebody is repeated.
-const SECOND_LOOKS: usize = 2;
 /// Lookups for replicas of a node at a time, and keys of one call that wait for theirs.
 pub(super) const LOOKUPS_AT_ONCE: usize = 64;
 
@@ -58,21 +56,6 @@ impl DhtService {
         drop(turn);
         self.survey(key, Some(outcome.clone()));
         (set, Some(outcome))
-    }
-
-    /// Puts behind fewer than k nodes the members that did not answer in time, unless they are known to be
-    /// silent. Where everybody is needed, whether they can be had is for the operation to find out; and no
-    /// operation waits for a lookup because one of few is slow.
-    fn filled(&self, mut outcome: Outcome) -> Outcome {
-        let k = self.config.k;
-        if outcome.failed > 0 && outcome.nodes.len() < k {
-            let mut near = Vec::new();
-            lock(&self.members).closest_answering(&outcome.target, k, &mut near);
-            near.retain(|node| !outcome.nodes.contains(node));
-            near.truncate(k - outcome.nodes.len());
-            outcome.nodes.append(&mut near);
-        }
-        outcome
     }
 
     /// The replicas of many keys, each with the place of its key, in any order; as long as somebody takes
@@ -123,23 +106,14 @@ impl DhtService {
         });
     }
 
-    /// Looks up `target` where nobody should be missing. Who was only slow to be connected to answers when
-    /// asked again; a search that its budget ended goes on from what it has found.
+    /// Looks up `target` where nobody should be missing.
     async fn look_closely(self: &Arc<Self>, target: Key) -> Outcome {
         let deadline = runtime::after(self.config.query_timeout);
-        let mut outcome = self.lookup(target, deadline).await;
-        for _ in 0..SECOND_LOOKS {
-            if (outcome.complete && outcome.failed == 0) || runtime::now() >= deadline {
-                return outcome;
-            }
-            let again = self.look_again(&outcome, deadline).await;
-            let settled = again.complete && outcome.complete && again.nodes == outcome.nodes;
-            let (queries, hops) = (outcome.queries + again.queries, outcome.hops.max(again.hops));
-            outcome = Outcome { queries, hops, ..again };
-            if settled {
-                break;
-            }
+        let mut looks = Looks::new(self.lookup(target, deadline).await);
+        while looks.may_lack() && runtime::now() < deadline {
+            let outcome = self.look_again(target, looks.nodes(), deadline).await;
+            looks.take(outcome);
         }
-        self.filled(outcome)
+        lock(&self.members).filled(looks.outcome())
     }
 }

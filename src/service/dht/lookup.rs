@@ -83,9 +83,14 @@ impl DhtService {
         search.run(|_, _| false).await
     }
 
-    /// Searches once more for the target of a search, beginning at what that has found.
-    pub(super) async fn look_again(self: &Arc<Self>, before: &Outcome, deadline: Instant) -> Outcome {
-        Search::new(self, before.target, deadline, None, &before.nodes).run(|_, _| false).await
+    /// Searches once more for a target, beginning at what another search has `found` as well.
+    pub(super) async fn look_again(
+        self: &Arc<Self>,
+        target: Key,
+        found: &[NodeId],
+        deadline: Instant,
+    ) -> Outcome {
+        Search::new(self, target, deadline, None, found).run(|_, _| false).await
     }
 
     /// As [`lookup`](Self::lookup), and asks every peer on the way for the records of one kind under the
@@ -197,15 +202,7 @@ impl<'a> Search<'a> {
         peers: &[NodeId],
     ) -> Self {
         let (now, k) = (runtime::now(), service.config.k);
-        let mut seeds = Vec::new();
-        {
-            let members = lock(&service.members);
-            // More than are looked for: when the closest have all died, somebody is left to be asked.
-            members.closest_answering(&target, 2 * k + ALPHA_MAX, &mut seeds);
-            if seeds.is_empty() {
-                seeds = members.closest(now, &target, k);
-            }
-        }
+        let mut seeds = lock(&service.members).search_from(now, &target);
         seeds.extend_from_slice(peers);
         if seeds.is_empty() {
             // A peer is resident a moment before it is a member.

@@ -42,6 +42,12 @@ pub(crate) enum Ask {
         key: Key,
         kind: RecordKind,
     },
+    /// Both at once, as a search does that looks for records.
+    Both {
+        key: Key,
+        count: usize,
+        kind: RecordKind,
+    },
     /// Records of one publisher.
     Store {
         publisher: NodeId,
@@ -55,6 +61,7 @@ pub(crate) enum Answer {
     Pong,
     Nodes(Vec<NodeId>),
     Found(Vec<Copied>),
+    Both(Vec<NodeId>, Vec<Copied>),
     Stored(Vec<Status>),
 }
 
@@ -84,12 +91,14 @@ impl Message {
                 Ask::Ping => "ping",
                 Ask::FindNode { .. } => "find node",
                 Ask::FindValue { .. } => "find value",
+                Ask::Both { .. } => "find both",
                 Ask::Store { .. } => "store",
             },
             Self::Answer { answer, .. } => match answer {
                 Answer::Pong => "pong",
                 Answer::Nodes(_) => "nodes",
                 Answer::Found(_) => "found",
+                Answer::Both(..) => "both",
                 Answer::Stored(_) => "stored",
             },
         }
@@ -99,6 +108,7 @@ impl Message {
     pub(crate) fn digest(&self) -> u64 {
         let head = |bytes: &[u8; 32]| bytes.iter().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte));
         let fold = |word: u64, next: u64| word.rotate_left(7) ^ next;
+        let contacts = |nodes: &[NodeId]| nodes.iter().fold(2, |w, node| fold(w, head(node.as_bytes())));
         let copies = |copies: &[Copied]| {
             copies.iter().fold(copies.len() as u64, |word, copy| {
                 fold(fold(word, head(copy.key.as_bytes())), copy.seq ^ u64::from(copy.flags) << 60)
@@ -114,6 +124,7 @@ impl Message {
                     Ask::Ping => 1,
                     Ask::FindNode { target, .. } => head(target.as_bytes()),
                     Ask::FindValue { key, .. } => !head(key.as_bytes()),
+                    Ask::Both { key, .. } => !head(key.as_bytes()) - 1,
                     Ask::Store { records, .. } => copies(records),
                 },
             ),
@@ -121,7 +132,8 @@ impl Message {
                 !u64::from(*nonce),
                 match answer {
                     Answer::Pong => 1,
-                    Answer::Nodes(nodes) => nodes.iter().fold(2, |w, node| fold(w, head(node.as_bytes()))),
+                    Answer::Nodes(nodes) => contacts(nodes),
+                    Answer::Both(nodes, found) => fold(contacts(nodes), copies(found)),
                     Answer::Found(found) => copies(found),
                     Answer::Stored(statuses) => statuses.iter().fold(3, |word, status| {
                         fold(

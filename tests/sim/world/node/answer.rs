@@ -17,15 +17,11 @@ impl Node {
     pub(super) fn answer(&mut self, cx: &mut Cx<'_>, from: u32, ask: Ask) -> Answer {
         match ask {
             Ask::Ping => Answer::Pong,
-            Ask::FindNode { target, count } => {
-                let asker: NodeId = cx.id(from);
-                let mut nodes = Vec::new();
-                self.members.closest_answering(&target, count + 1, &mut nodes);
-                nodes.retain(|node| *node != asker);
-                nodes.truncate(count);
-                Answer::Nodes(nodes)
-            }
+            Ask::FindNode { target, count } => Answer::Nodes(self.nodes(cx, from, &target, count)),
             Ask::FindValue { key, kind } => Answer::Found(self.shown(cx, key, kind)),
+            Ask::Both { key, count, kind } => {
+                Answer::Both(self.nodes(cx, from, &key, count), self.shown(cx, key, kind))
+            }
             Ask::Store { publisher, records } => {
                 let statuses = records.iter().map(|copy| self.replicate(cx, from, publisher, copy));
                 Answer::Stored(statuses.collect())
@@ -38,8 +34,18 @@ impl Node {
         self.held(cx, *key, RecordKind::VALUE).iter().any(|held| held.publisher == *publisher)
     }
 
+    /// The members closest to a key that this node tells `from` of.
+    fn nodes(&self, cx: &Cx<'_>, from: u32, target: &Key, count: usize) -> Vec<NodeId> {
+        let asker = cx.id(from);
+        let mut nodes = Vec::new();
+        self.members.closest_answering(target, count + 1, &mut nodes);
+        nodes.retain(|node| *node != asker);
+        nodes.truncate(count);
+        nodes
+    }
+
     /// What a reader is shown: a writer that is close to the key itself counts as a replica.
-    fn shown(&mut self, cx: &mut Cx<'_>, key: Key, kind: RecordKind) -> Vec<Copied> {
+    pub(super) fn shown(&mut self, cx: &mut Cx<'_>, key: Key, kind: RecordKind) -> Vec<Copied> {
         let (mut shown, now, own) = (self.held(cx, key, kind), cx.now, self.own);
         let at = shown.partition_point(|held| held.publisher < own);
         let published =
@@ -49,7 +55,7 @@ impl Node {
     }
 
     /// What this node holds for others under `key`.
-    fn held(&mut self, cx: &mut Cx<'_>, key: Key, kind: RecordKind) -> Vec<Copied> {
+    pub(super) fn held(&mut self, cx: &mut Cx<'_>, key: Key, kind: RecordKind) -> Vec<Copied> {
         let (mut held, now) = (Vec::new(), cx.now);
         self.shard(cx).find(now, &key, kind, None, |found| {
             held.push(Copied::found(key, &found));
@@ -64,7 +70,9 @@ impl Node {
         let origin = if bringer == publisher { Origin::FirstHand } else { Origin::Vouched };
         // A copy with a proof is taken from everybody; that proofs are sound is tested elsewhere.
         let vouched = origin == Origin::Vouched && copy.proof.is_empty();
-        if publisher == self.own || vouched && !self.members.may_vouch(cx.now, &copy.key, &bringer) {
+        let known = self.changes.is_here(from) || self.members.table().contains(&bringer);
+        let may_vouch = !vouched || known && self.members.may_vouch(cx.now, &copy.key, &bringer);
+        if publisher == self.own || !may_vouch {
             return Status::Rejected(Reject::Publisher);
         }
         let status = self.apply(cx, publisher, origin, copy);

@@ -48,6 +48,11 @@ impl Links {
         self.0.iter_mut().find(|link| link.peer == peer)
     }
 
+    /// Who is connected.
+    pub(crate) fn residents(&self) -> impl Iterator<Item = u32> {
+        self.0.iter().filter(|link| matches!(link.state, State::Ready)).map(|link| link.peer)
+    }
+
     /// The connection to `peer` if it may still be used.
     pub(crate) fn live(&mut self, now: Micros, peer: u32) -> Option<&mut Link> {
         let at = self.0.iter().position(|link| link.peer == peer)?;

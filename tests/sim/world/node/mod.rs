@@ -4,8 +4,10 @@
 //! machines are asked in the same order. Nothing about Kademlia is decided here.
 
 mod answer;
+mod changes;
 mod config;
 mod find;
+mod first;
 mod links;
 mod op;
 mod search;
@@ -18,16 +20,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
 use foveola::dht::members::Members;
-use foveola::dht::rtt::Rtt;
+use foveola::dht::rtt::Patience;
 use foveola::dht::table::Insert;
 use foveola::dht::upkeep::{Upkeep, UpkeepConfig};
 
 use foveola::id::NodeId;
 
+use self::changes::Changes;
 pub(crate) use self::config::Config;
 pub(crate) use self::find::{Found, Query};
 use self::links::{DIAL_AGAIN, DIAL_TIMEOUT, Links, State};
-use self::op::{Op, Task, Way};
+use self::op::{Op, Pinging, Task, Way};
 pub(crate) use self::search::Why;
 pub(crate) use self::store::{Stored, Want};
 use self::tend::Records;
@@ -57,9 +60,8 @@ pub(crate) struct Node {
     /// Beside each member, the process that it was last known to be.
     pub(crate) members: Members<u32>,
     upkeep: Upkeep,
-    /// How long queries take over connections that are there, and over those that are made first.
-    warm: Rtt,
-    cold: Rtt,
+    patience: Patience,
+    changes: Changes,
     links: Links,
     ops: BTreeMap<u32, Op>,
     surveys: usize,
@@ -86,8 +88,8 @@ impl Node {
             seeds: seeds.to_vec(),
             members: Members::new(own, config.k),
             upkeep: Upkeep::new(seed, cx.now, UpkeepConfig::default()),
-            warm: Rtt::new(),
-            cold: Rtt::new(),
+            patience: Patience::new(),
+            changes: Changes::default(),
             links: Links::default(),
             ops: BTreeMap::new(),
             surveys: 0,
@@ -176,13 +178,10 @@ impl Node {
         let id = cx.id(peer);
         // A private address, one for all: the limits on networks are not what is simulated.
         let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
-        let known = self.members.table().get(&id).map(|contact| contact.info);
         let inserted = self.members.connected(cx.now, id, ip, boot);
+        self.changes.connected((peer, id), boot);
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.ping(cx, ping);
-        }
-        if inserted == Insert::Added || known.is_some_and(|known| known != boot) {
-            self.changed(cx, &[id], &[]);
         }
         for (op, nonce, ask) in waiting {
             if self.ops.contains_key(&op) {
@@ -215,7 +214,7 @@ impl Node {
             return cx.wake(cx.core.now + DIAL_AGAIN, Wake::Dial { peer, tries: tries + 1 });
         }
         let waiting = self.links.drop(peer);
-        self.lost(cx, &cx.id(peer));
+        self.lost(cx, peer);
         for (op, nonce, _) in waiting {
             self.failed(cx, op, nonce, false);
         }
@@ -231,12 +230,13 @@ impl Node {
     }
 
     /// A peer did not answer at any address.
-    fn lost(&mut self, cx: &mut Cx<'_>, peer: &NodeId) {
-        self.members.unreachable(cx.now, peer);
-        self.changed(cx, &[], &[*peer]);
+    fn lost(&mut self, cx: &Cx<'_>, peer: u32) {
+        let id = cx.id(peer);
+        self.members.unreachable(cx.now, &id);
+        self.changes.gone((peer, id));
     }
 
     fn ping(&mut self, cx: &mut Cx<'_>, peer: NodeId) {
-        self.start(cx, Task::Ping { peer, asked: false });
+        self.start(cx, Task::Ping(Pinging::new(peer)));
     }
 }

@@ -9,9 +9,10 @@ use super::super::clock::Micros;
 use super::super::core::{Cx, Wake};
 use super::super::message::{Answer, Ask};
 use super::find::Finding;
+use super::first::Hunting;
 use super::search::{Searching, Surveying};
 use super::store::Storing;
-use super::tend::Copying;
+use super::tend::{Copying, Publishing};
 use super::upkeep::Joining;
 use super::{Node, Sent};
 
@@ -41,9 +42,7 @@ pub(crate) struct Calls {
 struct Asked {
     peer: u32,
     nonce: u32,
-    sent: Instant,
     until: Instant,
-    way: Way,
     /// It counts as failed; an answer that comes all the same is passed on.
     late: bool,
 }
@@ -60,18 +59,34 @@ pub(crate) enum Way {
 /// What an operation does.
 #[derive(Debug)]
 pub(crate) enum Task {
-    /// A sign of life is wanted.
-    Ping {
-        peer: NodeId,
-        asked: bool,
-    },
+    Ping(Pinging),
     Join(Joining),
     Search(Box<Searching>),
     Survey(Box<Surveying>),
     Store(Box<Storing>),
     Find(Box<Finding>),
+    First(Box<Hunting>),
     /// Copies that are sent to a peer.
     Copy(Copying),
+    /// An own publication that is sent again.
+    Publish(Box<Publishing>),
+}
+
+/// A sign of life is wanted.
+#[derive(Debug)]
+pub(crate) struct Pinging {
+    peer: NodeId,
+    asked: u32,
+    wanted: u32,
+}
+
+/// Pings in a row that a busy node may miss before it counts as gone, as in the library.
+const PINGS: u32 = 2;
+
+impl Pinging {
+    pub(super) fn new(peer: NodeId) -> Self {
+        Self { peer, asked: 0, wanted: 1 }
+    }
 }
 
 /// What came of a request.
@@ -128,7 +143,7 @@ impl Node {
         let Sent { nonce, messages, way } = self.send(cx, calls.id, peer, ask);
         calls.messages += messages;
         let until = cx.now + REQUEST_TIMEOUT;
-        calls.asked.push(Asked { peer, nonce, sent: cx.now, until, way, late: false });
+        calls.asked.push(Asked { peer, nonce, until, late: false });
         way
     }
 
@@ -139,8 +154,6 @@ impl Node {
         if let Some(at) = asked.iter().position(|asked| asked.nonce == nonce && asked.peer == from) {
             let asked = asked.swap_remove(at);
             op.calls.messages += 1;
-            let rtt = if asked.way == Way::Warm { &mut self.warm } else { &mut self.cold };
-            rtt.observe(cx.now.saturating_duration_since(asked.sent));
             let reply = if asked.late { Reply::Late(answer) } else { Reply::Answer(answer) };
             self.take(cx, &mut op, from, reply);
         }
@@ -199,17 +212,20 @@ impl Node {
 
     /// Passes what came of a request to what the operation does.
     fn take(&mut self, cx: &mut Cx<'_>, op: &mut Op, from: u32, reply: Reply) {
-        let from = cx.id(from);
+        let (index, from, now) = (from, cx.id(from), cx.now);
         match &mut op.task {
-            Task::Ping { .. } => match reply {
-                Reply::Answer(_) | Reply::Late(_) => drop(self.members.confirm(cx.now, &from)),
-                Reply::Failed { .. } => self.lost(cx, &from),
+            Task::Ping(pinging) => match reply {
+                Reply::Answer(_) | Reply::Late(_) => drop(self.members.confirm(now, &from)),
+                Reply::Failed { maybe_executed: true } if pinging.asked < PINGS => pinging.wanted += 1,
+                Reply::Failed { .. } => self.lost(cx, index),
             },
             Task::Join(joining) => joining.joined |= !matches!(reply, Reply::Failed { .. }),
-            Task::Search(searching) => searching.search.take(&from, reply),
-            Task::Survey(surveying) => surveying.search.take(&from, reply),
-            Task::Store(storing) => storing.take(&from, reply),
-            Task::Find(finding) => finding.take(&from, reply),
+            Task::Search(searching) => drop(searching.search.take(self, now, &from, reply)),
+            Task::Survey(surveying) => drop(surveying.search.take(self, now, &from, reply)),
+            Task::Store(storing) => storing.take(self, now, &from, reply),
+            Task::Find(finding) => finding.take(self, now, &from, reply),
+            Task::First(hunting) => hunting.take(self, now, &from, reply),
+            Task::Publish(publishing) => publishing.take(self, now, &from, reply),
             Task::Copy(_) => {}
         }
     }
@@ -218,8 +234,9 @@ impl Node {
     fn step(&mut self, cx: &mut Cx<'_>, op: &mut Op) -> Flow {
         let Op { calls, task, .. } = op;
         match task {
-            Task::Ping { peer, asked } => {
-                if !std::mem::replace(asked, true) {
+            Task::Ping(Pinging { peer, asked, wanted }) => {
+                if asked < wanted {
+                    *asked += 1;
                     self.ask(cx, calls, peer, Ask::Ping);
                 }
                 if calls.are_over() { Flow::Ended } else { Flow::Wait }
@@ -229,6 +246,8 @@ impl Node {
             Task::Survey(surveying) => self.step_surveying(cx, calls, surveying),
             Task::Store(storing) => self.step_storing(cx, calls, storing),
             Task::Find(finding) => self.step_finding(cx, calls, finding),
+            Task::First(hunting) => self.step_hunting(cx, calls, hunting),
+            Task::Publish(publishing) => self.step_publishing(cx, calls, publishing),
             Task::Copy(copying) => self.step_copying(cx, calls, copying),
         }
     }

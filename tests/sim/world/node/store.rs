@@ -1,6 +1,6 @@
 //! Storing: the replica set, from a region or a lookup, then all its nodes at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foveola::dht::ack::{Ack, required};
@@ -105,17 +105,18 @@ impl Node {
         }
     }
 
-    /// The replica set of `key` if the region around it is known; otherwise the lookup that tells.
+    /// The replica set of `key` if the region around it is known; otherwise the search that tells.
     pub(super) fn replicas(&mut self, cx: &mut Cx<'_>, key: Key) -> Result<ReplicaSet, Box<Search>> {
-        match self.members.replicas(cx.now, &key) {
-            Cover::Known { set, stale } => {
-                if stale {
-                    self.survey(cx, key, None);
-                }
-                Ok(set)
-            }
-            Cover::Unknown => Err(Box::new(self.search(cx, key))),
+        self.known(cx, key).ok_or_else(|| Box::new(self.search_closely(cx, key)))
+    }
+
+    /// The replica set of `key` if the region around it is known; one that ages is surveyed again.
+    pub(super) fn known(&mut self, cx: &mut Cx<'_>, key: Key) -> Option<ReplicaSet> {
+        let Cover::Known { set, stale } = self.members.replicas(cx.now, &key) else { return None };
+        if stale {
+            self.survey(cx, key, None);
         }
+        Some(set)
     }
 
     /// Sends a record to its replicas with a new sequence, if there are enough of them; `again` tells of a
@@ -176,9 +177,9 @@ impl Node {
 }
 
 impl Storing {
-    pub(super) fn take(&mut self, from: &NodeId, reply: Reply) {
+    pub(super) fn take(&mut self, node: &mut Node, now: Instant, from: &NodeId, reply: Reply) {
         match &mut self.phase {
-            Phase::Search(search) => search.take(from, reply),
+            Phase::Search(search) => drop(search.take(node, now, from, reply)),
             Phase::Send(sending) => sending.take(from, reply),
             Phase::Begin | Phase::Over => {}
         }

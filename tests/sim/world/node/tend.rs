@@ -2,6 +2,7 @@
 //! whom they belong.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use foveola::dht::log::{Draft, LogLimits, PublicationLog};
 use foveola::dht::replication::Neighbourhood;
@@ -13,7 +14,8 @@ use super::super::clock::SECOND;
 use super::super::core::{Cx, Wake};
 use super::super::message::{Ask, Copied};
 use super::Node;
-use super::op::{Calls, Flow, Task};
+use super::op::{Calls, Flow, Reply, Task};
+use super::search::Search;
 use super::store::Want;
 
 /// Records looked at in one second.
@@ -38,6 +40,21 @@ pub(crate) struct Copying {
     batches: Vec<(NodeId, Vec<Copied>)>,
 }
 
+/// An own publication on its way to its replicas again.
+#[derive(Debug)]
+pub(crate) struct Publishing {
+    copy: Copied,
+    search: Option<Box<Search>>,
+}
+
+impl Publishing {
+    pub(super) fn take(&mut self, node: &mut Node, now: Instant, from: &NodeId, reply: Reply) {
+        if let Some(search) = &mut self.search {
+            search.take(node, now, from, reply);
+        }
+    }
+}
+
 impl Node {
     pub(super) fn records(&mut self, cx: &mut Cx<'_>) -> &mut Records {
         let (epoch, seed) = (self.booted, self.seed);
@@ -50,6 +67,8 @@ impl Node {
             })
         });
         if !std::mem::replace(&mut records.tended, true) {
+            // There was nothing that they could have been sent.
+            self.changes.take();
             cx.wake(cx.core.now + SECOND, Wake::Tend);
         }
         records
@@ -86,54 +105,94 @@ impl Node {
         if records.tended {
             cx.wake(cx.core.now + SECOND, Wake::Tend);
         }
-        for copy in published {
-            for node in self.members.closest(now, &copy.key, self.config.k) {
-                self.copy_to(cx, node, vec![copy.clone()]);
+        self.rearrange(cx);
+        let mut jobs = Vec::new();
+        for copy in copies {
+            let others = self.others(now, &copy.key, 0);
+            for to in self.around(copy.key, &others).round() {
+                jobs.push((*to, copy.clone()));
             }
         }
-        for copy in copies {
-            let others = self.members.closest(now, &copy.key, self.config.k + 1);
-            for node in self.around(copy.key, &others).round() {
-                self.copy_to(cx, *node, vec![copy.clone()]);
-            }
+        self.send_copies(cx, jobs);
+        for copy in published {
+            self.start(cx, Task::Publish(Box::new(Publishing { copy, search: None })));
         }
     }
 
     /// Nodes have come that hold nothing, or have gone: whoever takes a place is sent what belongs there.
-    pub(super) fn changed(&mut self, cx: &mut Cx<'_>, came: &[NodeId], lost: &[NodeId]) {
+    fn rearrange(&mut self, cx: &mut Cx<'_>) {
+        let (now, (came, lost)) = (cx.now, self.changes.take());
         let Some(records) = &self.records else { return };
-        let mut jobs: Vec<(NodeId, Copied)> = Vec::new();
-        records.shard.select(
-            cx.now,
-            |_| true,
-            |held| {
-                let key = held.record.key;
-                let others = self.members.closest(cx.now, &key, self.config.k + 1 + came.len());
-                for to in self.around(key, &others).receivers(came, lost) {
-                    jobs.push((to, Copied::of(held.publisher, &held.record)));
-                }
-            },
-        );
-        jobs.sort_by_key(|(to, _)| *to);
-        for batch in jobs.chunk_by(|(a, _), (b, _)| a == b) {
-            self.copy_to(cx, batch[0].0, batch.iter().map(|(_, copy)| copy.clone()).collect());
+        if came.is_empty() && lost.is_empty() {
+            return;
         }
+        let mut held: Vec<Copied> = Vec::new();
+        records.shard.select(now, |_| true, |one| held.push(Copied::of(one.publisher, &one.record)));
+        let mut jobs = Vec::new();
+        for copy in held {
+            let others = self.others(now, &copy.key, came.len());
+            for to in self.around(copy.key, &others).receivers(&came, &lost) {
+                jobs.push((to, copy.clone()));
+            }
+        }
+        self.send_copies(cx, jobs);
+    }
+
+    /// The nodes around a key after `came` have come.
+    fn others(&mut self, now: Instant, key: &Key, came: usize) -> Vec<NodeId> {
+        let mut others = Vec::new();
+        self.members.around(now, key, self.config.k + 1 + came, &mut others);
+        others
     }
 
     fn around<'a>(&self, key: Key, others: &'a [NodeId]) -> Neighbourhood<'a> {
         Neighbourhood { own: self.own, key, k: self.config.k, others }
     }
 
+    /// Sends each node its copies.
+    fn send_copies(&mut self, cx: &mut Cx<'_>, mut jobs: Vec<(NodeId, Copied)>) {
+        jobs.sort_by_key(|(to, _)| *to);
+        for batch in jobs.chunk_by(|(a, _), (b, _)| a == b) {
+            self.copy_to(cx, batch[0].0, batch.iter().map(|(_, copy)| copy.clone()).collect());
+        }
+    }
+
     /// Sends copies to a node, those of one publisher together.
     pub(super) fn copy_to(&mut self, cx: &mut Cx<'_>, to: NodeId, copies: Vec<Copied>) {
         let mut batches: Vec<(NodeId, Vec<Copied>)> = Vec::new();
-        for copy in copies {
+        // A publisher knows best itself what it has published.
+        for copy in copies.into_iter().filter(|copy| copy.publisher != to) {
             match batches.iter_mut().find(|(publisher, _)| *publisher == copy.publisher) {
                 Some((_, batch)) => batch.push(copy),
                 None => batches.push((copy.publisher, vec![copy])),
             }
         }
         self.start(cx, Task::Copy(Copying { to, batches }));
+    }
+
+    pub(super) fn step_publishing(
+        &mut self,
+        cx: &mut Cx<'_>,
+        calls: &mut Calls,
+        publishing: &mut Publishing,
+    ) -> Flow {
+        let set = match &mut publishing.search {
+            None => match self.replicas(cx, publishing.copy.key) {
+                Ok(set) => set,
+                Err(search) => {
+                    publishing.search = Some(search);
+                    return self.step_publishing(cx, calls, publishing);
+                }
+            },
+            Some(search) => match self.step_search(cx, calls, search) {
+                Flow::Ended => self.found(cx, &search.outcome()),
+                flow => return flow,
+            },
+        };
+        for node in set.nodes.iter() {
+            self.copy_to(cx, *node, vec![publishing.copy.clone()]);
+        }
+        Flow::Ended
     }
 
     pub(super) fn step_copying(&mut self, cx: &mut Cx<'_>, calls: &mut Calls, copying: &mut Copying) -> Flow {

@@ -52,13 +52,6 @@ impl Node {
         Flow::Ended
     }
 
-    /// A lookup of upkeep has ended.
-    pub(super) fn looked_up(&mut self, cx: &mut Cx<'_>, outcome: &Outcome) {
-        if self.upkeep.looked_up(cx.now, &outcome.target, &self.members) {
-            self.keep_up(cx);
-        }
-    }
-
     /// The replica set that a lookup has found.
     pub(super) fn found(&mut self, cx: &mut Cx<'_>, outcome: &Outcome) -> ReplicaSet {
         self.survey(cx, outcome.target, Some(outcome));
