@@ -31,9 +31,9 @@ pub use dht::upkeep::UpkeepConfig;
 pub use id::{Key, NodeId};
 pub use identity::Identity;
 pub use node::{
-    ALPHA, Builder, Config, ConfigError, DRAIN, Dht, FindMany, FindValue, JOIN_TIMEOUT, K_MAX, Node,
-    NodeStats, PeerLease, Peers, QUERY_TIMEOUT, QueryPeer, REQUEST_TIMEOUT, Remove, SpawnError, Store,
-    StoreMany, TTL,
+    ALPHA, Advertise, Builder, Call, CallRaw, Caller, Config, ConfigError, DRAIN, Dht, FindMany,
+    FindProviders, FindValue, JOIN_TIMEOUT, K_MAX, Node, NodeStats, PeerLease, Peers, QUERY_TIMEOUT,
+    QueryPeer, REQUEST_TIMEOUT, Remove, Rpc, SpawnError, Store, StoreMany, TTL,
 };
 #[cfg(feature = "persist")]
 pub use persist::{DATA_BYTES_MAX, Damage, PersistError};
@@ -41,7 +41,13 @@ pub use pool::{
     AcquireError, CloseReason, ClosedConnection, Closes, DialError, DialFailure, Explain, OpenConnection,
     PoolConfig, PoolConfigError, PoolStats, RequestError,
 };
+pub use rpc::config::RpcConfig;
+pub use rpc::select::Selection;
 pub use service::dht::{Durability, FindError, LookupStats, QueryError, Receipt, Record, StoreError};
+pub use service::rpc::{
+    AdvertiseError, Advertisement, Attempt, CallError, CallReport, HandlerError, Path, Provider, Request,
+    Source,
+};
 pub use transport::{
     Admit, AttemptError, BindError, CloseCode, ExpectError, Lost, PemError, PublicCertificate, Refusal, Side,
     SocketError, TlsError, TransportConfig, TransportConfigError, Trust, certificates_from_pem,

@@ -12,7 +12,9 @@ use foveola::wire::*;
 const PUBLISHER: NodeId = NodeId::from_bytes([0x77; 32]);
 
 /// Every vector there is.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 29] = [
+    "call",
+    "call_cast",
     "cancel",
     "failed",
     "find_node",
@@ -29,6 +31,8 @@ const NAMES: [&str; 25] = [
     "provider",
     "publish",
     "publish_reply",
+    "reply",
+    "reply_failed",
     "route",
     "route_error",
     "route_reply",
@@ -300,6 +304,23 @@ fn find_value() {
     let frame = decode_find_reply(&body).expect("a whole batch");
     let read: Vec<_> = frame.answers().map(|answer| (answer.records, answer.rest)).collect();
     assert_eq!(read, answers);
+}
+
+#[test]
+fn call() {
+    let call = Call { service: "calculator.add", timeout_ms: 2_000, args: &[1, 2, 3] };
+    written("call", |out| call.encode(15, 0, out));
+    assert_eq!(Call::decode(&body("call", Kind::Call, 15)), Ok(call));
+    let cast = Call { service: "log", timeout_ms: 5, args: b"" };
+    written("call_cast", |out| cast.encode(16, CAST, out));
+    let (flags, bytes) = flagged("call_cast", Kind::Call, 16);
+    assert_eq!((flags, Call::decode(&bytes)), (CAST, Ok(cast)));
+    let reply = Reply { status: CallStatus::Done, code: 0, result: &[6] };
+    written("reply", |out| reply.encode(15, out));
+    assert_eq!(Reply::decode(&body("reply", Kind::Reply, 15)), Ok(reply));
+    let reply = Reply { status: CallStatus::Failed, code: 404, result: b"no such sum" };
+    written("reply_failed", |out| reply.encode(16, out));
+    assert_eq!(Reply::decode(&body("reply_failed", Kind::Reply, 16)), Ok(reply));
 }
 
 #[test]

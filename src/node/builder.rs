@@ -22,6 +22,7 @@ use crate::runtime::{self, Tasks};
 use crate::service::Router;
 use crate::service::dht::{DhtConfig, DhtService};
 use crate::service::path::PathService;
+use crate::service::rpc::{Below, RpcService};
 use crate::transport::tls::{Tls, TlsError};
 use crate::transport::{Bind, BindError, Endpoint, PublicCertificate, Trust};
 use crate::wire::{ENDPOINTS_MAX, Hello, REALM_MAX};
@@ -237,21 +238,10 @@ impl Builder {
         let bound = endpoint.local_addr().unwrap_or(self.listen);
         let seed = self.seed.unwrap_or_else(runtime::entropy);
         let signed_for = RealmId::of(&self.realm);
-        let endpoints = advertised(self.advertise, bound);
+        let listens: Vec<String> =
+            advertised(self.advertise, bound).iter().map(ToString::to_string).collect();
         let realm = Key::of_name(&self.realm);
-        let hello = Hello {
-            version_min: VERSIONS.0,
-            version_max: VERSIONS.1,
-            realm: self.realm,
-            boot: runtime::entropy(),
-            dial: 0,
-            endpoints: endpoints.iter().map(ToString::to_string).collect(),
-            observed: None,
-            serves: self.serves,
-            features: 0,
-            grants: GRANTS,
-            proof: None,
-        };
+        let hello = introduction(self.realm, listens.clone(), self.serves);
         let tasks = Tasks::new();
         let router = Arc::new(Router::default());
         let pool = Pool::start(Parts {
@@ -273,11 +263,19 @@ impl Builder {
         if let Some(opened) = opened {
             dht.keep_in(opened)?;
         }
-        router.connect(&dht, &path);
+        let below = Below {
+            local,
+            pool: pool.clone(),
+            path: Arc::clone(&path),
+            dht: Arc::clone(&dht),
+            tasks: tasks.clone(),
+        };
+        let rpc = RpcService::new(below, self.config.rpc, listens, seed);
+        router.connect(&dht, &path, &rpc);
         pool.open();
         dht.start(seed);
         let identity = self.identity;
-        Ok(Node::new(Inner { identity, bound, endpoint, pool, path, dht, tasks, config: self.config }))
+        Ok(Node::new(Inner { identity, bound, endpoint, pool, path, dht, rpc, tasks, config: self.config }))
     }
 }
 
@@ -288,6 +286,23 @@ impl Data {
         let Some(dir) = self.dir.clone() else { return Ok(None) };
         let (now, unix) = (runtime::now(), Duration::from_millis(runtime::unix_ms()));
         persist::open(&persist::Options { dir, owner, bytes_max: self.bytes_max, now, unix }).map(Some)
+    }
+}
+
+/// What the node says about itself to every peer.
+fn introduction(realm: String, endpoints: Vec<String>, serves: bool) -> Hello {
+    Hello {
+        version_min: VERSIONS.0,
+        version_max: VERSIONS.1,
+        realm,
+        boot: runtime::entropy(),
+        dial: 0,
+        endpoints,
+        observed: None,
+        serves,
+        features: 0,
+        grants: GRANTS,
+        proof: None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::dht::store::StoreLimits;
 use crate::dht::upkeep::UpkeepConfig;
 use crate::pool::{PoolConfig, PoolConfigError};
 use crate::route::relays::RelayConfig;
+use crate::rpc::config::RpcConfig;
 use crate::transport::{TransportConfig, TransportConfigError};
 use crate::wire::{Class, Grant};
 
@@ -66,6 +67,8 @@ pub struct Config {
     pub replication: ReplicationConfig,
     /// What the node passes on for others that cannot reach each other.
     pub relay: RelayConfig,
+    /// The services that it offers, and its calls.
+    pub rpc: RpcConfig,
     /// How often the routing table is kept up.
     pub upkeep: UpkeepConfig,
     /// The connections that it keeps.
@@ -88,6 +91,7 @@ impl Default for Config {
             log: LogLimits::default(),
             replication: ReplicationConfig::default(),
             relay: RelayConfig::default(),
+            rpc: RpcConfig::default(),
             upkeep: UpkeepConfig::default(),
             pool: PoolConfig::default(),
             transport: TransportConfig::default(),
@@ -159,6 +163,8 @@ impl Config {
             ("upkeep.ping", self.upkeep.ping),
             ("upkeep.rejoin_min", self.upkeep.rejoin_min),
             ("upkeep.rejoin_max", self.upkeep.rejoin_max),
+            ("rpc.timeout", self.rpc.timeout),
+            ("rpc.ttl", self.rpc.ttl),
             ("replication.every", self.replication.every),
             ("replication.settle", self.replication.settle),
         ];
@@ -180,7 +186,7 @@ mod tests {
     #[test]
     fn settings_that_could_never_work_are_refused() {
         let zero = Duration::ZERO;
-        let changes: [fn(&mut Config, Duration); 16] = [
+        let changes: [fn(&mut Config, Duration); 18] = [
             |config, to| config.ttl = to,
             |config, to| config.request_timeout = to,
             |config, to| config.query_timeout = to,
@@ -191,6 +197,8 @@ mod tests {
             |config, to| config.upkeep.ping = to,
             |config, to| config.upkeep.rejoin_min = to,
             |config, to| config.upkeep.rejoin_max = to,
+            |config, to| config.rpc.timeout = to,
+            |config, to| config.rpc.ttl = to,
             |config, to| config.transport.keep_alive = to,
             |config, to| config.transport.handshake_timeout = to,
             |config, to| config.transport.hello_timeout = to,

@@ -12,12 +12,14 @@ use crate::runtime::{self, Tasks};
 use crate::service;
 use crate::service::dht::DhtService;
 use crate::service::path::PathService;
+use crate::service::rpc::RpcService;
 use crate::transport::Endpoint;
 
 mod builder;
 mod config;
 mod dht;
 mod peers;
+mod rpc;
 mod stats;
 
 pub use builder::{Builder, SpawnError};
@@ -26,6 +28,7 @@ pub use config::{
 };
 pub use dht::{Dht, FindMany, FindValue, QueryPeer, Remove, Store, StoreMany};
 pub use peers::{PeerLease, Peers};
+pub use rpc::{Advertise, Call, CallRaw, Caller, FindProviders, Rpc};
 pub use stats::NodeStats;
 
 /// A running node; clones are the same node.
@@ -43,6 +46,7 @@ pub(crate) struct Inner {
     pool: Pool,
     path: Arc<PathService>,
     dht: Arc<DhtService>,
+    rpc: Arc<RpcService>,
     tasks: Tasks,
     config: Config,
 }
@@ -83,6 +87,11 @@ impl Node {
         Dht::new(&self.inner)
     }
 
+    /// Offering and calling services.
+    pub fn rpc(&self) -> Rpc<'_> {
+        Rpc::new(&self.inner)
+    }
+
     /// The connections to peers.
     pub fn pool(&self) -> Peers<'_> {
         Peers::new(&self.inner.pool)
@@ -120,8 +129,9 @@ impl Node {
         NodeStats::of(&self.inner)
     }
 
-    /// Stops taking work, gives the records that it holds to the nodes that take its place (for at most half
-    /// of [`drain`](Config::drain)), lets the work in flight finish for at most [`drain`](Config::drain), tells the
+    /// Stops taking work, withdraws the services that it offers (for at most a quarter of
+    /// [`drain`](Config::drain)), gives the records that it holds to the nodes that take its place (for at most
+    /// half of it), lets the work in flight finish for at most [`drain`](Config::drain), tells the
     /// peers, and ends every task.
     ///
     /// Operations that begin after it fail with their `Shutdown` error. Every other one has a definite
@@ -132,8 +142,9 @@ impl Node {
     /// A dropped future leaves the node half stopped; dropping the node then ends it.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
-        inner.dht.close();
         let deadline = runtime::after(inner.config.drain);
+        inner.rpc.shutdown(inner.config.drain / 4).await;
+        inner.dht.close();
         inner.dht.hand_over(inner.config.drain / 2).await;
         inner.pool.shutdown(deadline.saturating_duration_since(runtime::now())).await;
         #[cfg(feature = "persist")]
@@ -192,6 +203,7 @@ impl Node {
 
 impl Inner {
     fn stop(&self) {
+        self.rpc.close();
         self.dht.close();
         self.tasks.abort();
         self.pool.abort();

@@ -1,6 +1,6 @@
 //! What a node counts.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Inner;
 use crate::pool::PoolStats;
@@ -50,6 +50,38 @@ pub struct NodeStats {
     /// The sum of the hops of [`lookups`](Self::lookups): 1 for each where this node knew the closest node
     /// itself, 2 where one of those did, and so on.
     pub lookup_hops: u64,
+    /// Services that this node offers now.
+    pub services: usize,
+    /// Services of others whose providers are remembered now, about.
+    pub services_remembered: usize,
+    /// Handlers that are running now.
+    pub handlers: usize,
+    /// Calls that this node has made.
+    pub calls: u64,
+    /// How many of [`calls`](Self::calls) ended in an error.
+    pub calls_failed: u64,
+    /// How many of [`calls`](Self::calls) it has served itself.
+    pub calls_local: u64,
+    /// Attempts of calls that took a route through others.
+    pub calls_routed: u64,
+    /// Attempts beyond the first of a call.
+    pub failovers: u64,
+    /// How many of [`failovers`](Self::failovers) began while an earlier attempt was still under way.
+    pub overlaps: u64,
+    /// Calls whose providers were remembered.
+    pub discovery_hits: u64,
+    /// Times that the DHT was asked who offers a service.
+    pub discoveries: u64,
+    /// Calls that used what was remembered because the DHT could not be asked.
+    pub discovery_stale: u64,
+    /// Calls that arrived.
+    pub calls_served: u64,
+    /// Calls of others that were turned away: no such service, no room, or the node shuts down.
+    pub calls_refused: u64,
+    /// Handlers that panicked.
+    pub handler_panics: u64,
+    /// Handlers that were stopped because their caller had given up.
+    pub handlers_cancelled: u64,
     /// Replies that came after their requester had given up.
     pub late_replies: u64,
     /// UDP datagrams sent.
@@ -68,11 +100,16 @@ pub struct NodeStats {
     pub pool: PoolStats,
 }
 
+fn count(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 impl NodeStats {
     pub(super) fn of(inner: &Inner) -> Self {
         let activity = inner.pool.activity();
         let traffic = activity.traffic;
         let paths = inner.path.counts();
+        let calls = inner.rpc.counts();
         let lookups = inner.dht.lookups();
         let (held_records, held_bytes) = inner.dht.held();
         let (replicated, not_replicated) = inner.dht.replicated();
@@ -89,15 +126,31 @@ impl NodeStats {
             published_bytes,
             replicated,
             not_replicated,
-            relayed: paths.relayed.load(Ordering::Relaxed),
-            relay_refused: paths.relay_refused.load(Ordering::Relaxed),
-            routed_sent: paths.routed_sent.load(Ordering::Relaxed),
-            routed_received: paths.routed_received.load(Ordering::Relaxed),
-            direct_probes: paths.direct_probes.load(Ordering::Relaxed),
+            relayed: count(&paths.relayed),
+            relay_refused: count(&paths.relay_refused),
+            routed_sent: count(&paths.routed_sent),
+            routed_received: count(&paths.routed_received),
+            direct_probes: count(&paths.direct_probes),
             lookups: lookups.lookups,
             lookup_queries: lookups.queries,
             lookup_failures: lookups.failed,
             lookup_hops: lookups.hops,
+            services: inner.rpc.offered(),
+            services_remembered: inner.rpc.remembered(),
+            handlers: inner.rpc.running(),
+            calls: count(&calls.calls),
+            calls_failed: count(&calls.failed),
+            calls_local: count(&calls.local),
+            calls_routed: count(&calls.routed),
+            failovers: count(&calls.failovers),
+            overlaps: count(&calls.overlaps),
+            discovery_hits: count(&calls.hits),
+            discoveries: count(&calls.discoveries),
+            discovery_stale: count(&calls.stale),
+            calls_served: count(&calls.served),
+            calls_refused: count(&calls.refused),
+            handler_panics: count(&calls.panics),
+            handlers_cancelled: count(&calls.cancelled),
             late_replies: activity.late_replies,
             datagrams_sent: traffic.datagrams_sent,
             datagrams_received: traffic.datagrams_received,

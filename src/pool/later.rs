@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout_at;
 
 use crate::runtime;
-use crate::wire::{Failed, Grant, Header};
+use crate::wire::{Failed, Grant, Header, ROUTED_REPLY_MAX};
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +35,10 @@ pub(crate) struct Later {
     limit: Grant,
     /// The request that is being answered: its id, and the bytes of its body.
     request: (u64, u32),
+    /// When its requester stops waiting, if its envelope says so.
+    until: Option<Instant>,
+    /// The largest body of a reply, bytes.
+    reply_max: usize,
     desk: Option<Arc<Desk>>,
 }
 
@@ -75,14 +79,17 @@ pub(crate) struct Replier {
 }
 
 impl Later {
-    /// A stream on which the peer may have `limit` in flight.
-    pub(super) fn new(limit: Grant) -> Self {
-        Self { limit, request: (0, 0), desk: None }
+    /// A stream on which the peer may have `limit` in flight, and takes replies of `reply_max` bytes.
+    pub(super) fn new(limit: Grant, reply_max: u32) -> Self {
+        let reply_max = usize::try_from(reply_max).unwrap_or(usize::MAX);
+        Self { limit, request: (0, 0), until: None, reply_max, desk: None }
     }
 
-    /// For one request that came in another.
-    pub(crate) fn alone(header: &Header) -> Self {
-        let mut later = Self::new(Grant { requests: 1, bytes: header.body_len });
+    /// For one request that came in another, which is waited for until then.
+    pub(crate) fn alone(header: &Header, until: Instant) -> Self {
+        let mut later = Self::new(Grant { requests: 1, bytes: header.body_len }, 0);
+        later.until = Some(until);
+        later.reply_max = ROUTED_REPLY_MAX;
         later.begin(header);
         later
     }
@@ -96,12 +103,16 @@ impl Later {
     ///
     /// The promise holds for [`PROMISE_MAX`].
     pub(crate) fn promise(&mut self) -> Replier {
+        self.promise_until(runtime::after(PROMISE_MAX))
+    }
+
+    /// As [`promise`](Self::promise), but the promise holds until the instant that is given.
+    pub(crate) fn promise_until(&mut self, until: Instant) -> Replier {
         let (id, bytes) = self.request;
-        let until = runtime::after(PROMISE_MAX);
         let (open, gone) = oneshot::channel();
         let desk = Arc::clone(self.desk.get_or_insert_default());
         let mut state = desk.lock();
-        state.earliest.get_or_insert(until);
+        state.earliest = Some(state.earliest.map_or(until, |earliest| earliest.min(until)));
         state.held += u64::from(bytes);
         // A peer that uses an id twice gets one answer for both.
         let before = state.promised.insert(id, Promised { bytes, until, _open: open });
@@ -109,6 +120,16 @@ impl Later {
         drop(state);
         drop(before);
         Replier { desk, id, gone }
+    }
+
+    /// When the requester stops waiting, if that is known.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// The largest body that the reply may have, bytes.
+    pub(crate) fn reply_max(&self) -> usize {
+        self.reply_max
     }
 
     /// Whether the peer has more in flight than it was granted.

@@ -163,7 +163,7 @@ impl Peer {
         Some(Room { peer: Arc::clone(self), class, left })
     }
 
-    /// Queues one request frame of about `size` bytes without waiting.
+    /// Queues one request frame of about `size` bytes without waiting; returns its id on the lane.
     pub(crate) fn try_request(
         self: &Arc<Self>,
         class: Class,
@@ -171,10 +171,15 @@ impl Peer {
         deadline: Instant,
         waiting: (Arc<dyn Sink>, Tag),
         encode: impl FnOnce(u64, &mut bytes::BytesMut),
-    ) -> Result<(), Refusal> {
-        let open = self.outbox(class).push(size, deadline, waiting, encode)?;
-        self.open_if(open, class);
-        Ok(())
+    ) -> Result<u64, Refusal> {
+        let pushed = self.outbox(class).push(size, deadline, waiting, encode)?;
+        self.open_if(pushed.open, class);
+        Ok(pushed.id)
+    }
+
+    /// Nobody waits for request `id` of the lane any more: the peer is told, its [`Sink`] is not.
+    pub(crate) fn give_up(&self, class: Class, id: u64) {
+        self.outbox(class).give_up(id);
     }
 
     /// Waits until `size` bytes would have had room on the lane. Cancel safe.

@@ -76,7 +76,7 @@ pub(super) fn serve(peer: &Arc<Peer>, service: &Service, lane: Lane, decoder: De
         service: service.clone(),
         class: None,
         out: BytesMut::new(),
-        later: Later::new(SINGLE),
+        later: Later::new(SINGLE, BODY_MAX),
     };
     peer.tasks.spawn(async move {
         let peer = Arc::clone(&reader.peer);
@@ -184,7 +184,7 @@ impl Reader {
         }
         send.prioritise(class);
         self.class = Some(class);
-        self.later = Later::new(self.service.grants[class.index()]);
+        self.later = Later::new(self.service.grants[class.index()], LANE_BODY_MAX);
         Ok(())
     }
 
@@ -353,7 +353,7 @@ fn answer(
             later.cancel(id);
             Ok(())
         }
-        Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish | Kind::Route) => {
+        Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Call | Kind::Publish | Kind::Route) => {
             later.begin(&frame.header);
             inbound.request(&peer.id, &frame.header, frame.body, out, later)?;
             if later.is_overdrawn() { Err(Violation::Excess) } else { Ok(()) }

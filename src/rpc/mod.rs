@@ -13,12 +13,14 @@
 //! - [`latencies`]: how long nearly all answers take.
 //! - [`freshness`]: what a remembered answer of discovery is worth.
 //! - [`refresh`]: when an advertisement is stored again.
+//! - [`config`]: the settings of services and of calls.
 //!
 //! [`Instant`]: std::time::Instant
 
 pub mod attempts;
 pub mod breaker;
 pub mod budget;
+pub mod config;
 mod draws;
 pub mod freshness;
 pub mod latencies;

@@ -4,6 +4,7 @@ pub(crate) mod dht;
 pub(crate) mod path;
 mod request;
 mod router;
+pub(crate) mod rpc;
 
 pub(crate) use request::ping;
 pub(crate) use router::Router;

@@ -59,10 +59,25 @@ impl Reply {
     }
 }
 
+/// A request that is under way; dropped before its reply has come, it tells the peer that nobody waits.
+struct Waiting<'a> {
+    lease: &'a Lease,
+    class: Class,
+    id: Option<u64>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.lease.give_up(self.class, id);
+        }
+    }
+}
+
 /// Sends one request of about `size` bytes over the lane of `class` and returns the reply of kind
 /// `reply`.
 ///
-/// Cancel safe: the reply of a dropped future is dropped.
+/// Cancel safe: the peer is told that nobody waits for the reply of a dropped future.
 pub(crate) async fn request(
     lease: &Lease,
     class: Class,
@@ -73,15 +88,32 @@ pub(crate) async fn request(
 ) -> Result<Bytes, RequestError> {
     let slot = Arc::new(Reply::default());
     let tag = Tag { peer: 0, first: 0, count: 1 };
-    loop {
+    let id = loop {
         let waiting: (Arc<dyn Sink>, Tag) = (Arc::<Reply>::clone(&slot), tag);
         match lease.try_request(class, size, deadline, waiting, &encode) {
-            Ok(()) => break,
+            Ok(id) => break id,
             Err(Refusal::NoRoom) => lease.room_for(class, size, deadline).await?,
             Err(Refusal::Closed) => return Err(RequestError::NotSent),
             Err(Refusal::TooLarge) => return Err(RequestError::TooLarge),
         }
-    }
+    };
+    let mut waiting = Waiting { lease, class, id: Some(id) };
+    let received = slot.received().await;
+    waiting.id = None;
+    let (kind, body) = received?;
+    if kind == reply as u8 { Ok(body) } else { Err(RequestError::Malformed) }
+}
+
+/// As [`request`], on a stream of its own, for what is too large for a lane.
+pub(crate) async fn request_alone(
+    lease: &Lease,
+    deadline: Instant,
+    reply: Kind,
+    encode: impl FnOnce(u64, &mut BytesMut) + Send + 'static,
+) -> Result<Bytes, RequestError> {
+    let slot = Arc::new(Reply::default());
+    let waiting: Arc<dyn Sink> = Arc::<Reply>::clone(&slot);
+    lease.single(deadline, waiting, Tag { peer: 0, first: 0, count: 1 }, encode);
     let (kind, body) = slot.received().await?;
     if kind == reply as u8 { Ok(body) } else { Err(RequestError::Malformed) }
 }

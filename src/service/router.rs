@@ -7,6 +7,7 @@ use bytes::BytesMut;
 
 use super::dht::DhtService;
 use super::path::PathService;
+use super::rpc::RpcService;
 use crate::id::NodeId;
 use crate::pool::{Inbound, Later, Violation};
 use crate::wire::{self, Header, Hello, Kind};
@@ -16,13 +17,19 @@ use crate::wire::{self, Header, Hello, Kind};
 pub(crate) struct Router {
     dht: OnceLock<Weak<DhtService>>,
     path: OnceLock<Weak<PathService>>,
+    rpc: OnceLock<Weak<RpcService>>,
 }
 
 impl Router {
     /// Connects the services, once.
-    pub(crate) fn connect(&self, dht: &Arc<DhtService>, path: &Arc<PathService>) {
+    pub(crate) fn connect(&self, dht: &Arc<DhtService>, path: &Arc<PathService>, rpc: &Arc<RpcService>) {
         let _ = self.dht.set(Arc::downgrade(dht));
         let _ = self.path.set(Arc::downgrade(path));
+        let _ = self.rpc.set(Arc::downgrade(rpc));
+    }
+
+    fn rpc(&self) -> Option<Arc<RpcService>> {
+        self.rpc.get().and_then(Weak::upgrade)
     }
 
     fn path(&self) -> Option<Arc<PathService>> {
@@ -48,6 +55,11 @@ impl Inbound for Router {
             && let Some(path) = self.path()
         {
             return path.received(self, from, header.id, body, out, later);
+        }
+        if kind == Some(Kind::Call)
+            && let Some(rpc) = self.rpc()
+        {
+            return rpc.answer_call(from, header, body, out, later);
         }
         let Some(dht) = self.dht().filter(|dht| dht.serves()) else {
             wire::encode_unsupported(header.id, out);

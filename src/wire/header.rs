@@ -84,6 +84,10 @@ pub enum Kind {
     Store = 0x14,
     /// What became of each; see [`StoreReply`](super::StoreReply).
     StoreReply = 0x15,
+    /// Asks for a service to be run; body [`Call`](super::Call).
+    Call = 0x20,
+    /// What came of it; body [`Reply`](super::Reply).
+    Reply = 0x21,
     /// Publications on a topic; see [`PublishBatch`](super::PublishBatch).
     Publish = 0x30,
     /// What became of each; see [`PublishReply`](super::PublishReply).
@@ -96,7 +100,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Hello,
         Self::HelloAck,
         Self::Ping,
@@ -112,6 +116,8 @@ impl Kind {
         Self::FindValueReply,
         Self::Store,
         Self::StoreReply,
+        Self::Call,
+        Self::Reply,
         Self::Publish,
         Self::PublishReply,
         Self::Route,
@@ -136,6 +142,8 @@ impl Kind {
             0x13 => Self::FindValueReply,
             0x14 => Self::Store,
             0x15 => Self::StoreReply,
+            0x20 => Self::Call,
+            0x21 => Self::Reply,
             0x30 => Self::Publish,
             0x31 => Self::PublishReply,
             0x40 => Self::Route,

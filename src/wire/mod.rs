@@ -11,6 +11,7 @@
 
 mod batch;
 mod bounded;
+mod call;
 mod control;
 mod decoder;
 mod error;
@@ -23,8 +24,10 @@ mod publish;
 mod record;
 mod route;
 mod store;
+mod value;
 
 pub use batch::{BATCH_RECORDS_MAX, LAYOUT};
+pub use call::{CALL_OVERHEAD_MAX, CAST, Call, CallStatus, REPLY_OVERHEAD_MAX, Reply, SERVICE_MAX};
 pub use control::{
     CONTACTS_MAX, ENDPOINT_MAX, ENDPOINTS_MAX, Failed, GoAway, Grant, HELLO_PROOF_LEN, Hello, MAP_BODY_MAX,
     MAP_DEPTH_MAX, Ping, Pong, REALM_MAX,
@@ -50,6 +53,7 @@ pub use store::{
     DURABLE, Reject, STORE_PREFIX, Status, StoreBatch, StoreFrame, StoreReply, decode_store,
     decode_store_reply,
 };
+pub use value::{VALUE_DEPTH_MAX, ValueError, pack, unpack};
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ mod records;
 mod replication;
 mod restart;
 mod route;
+mod rpc;
 mod shutdown;
 mod store;
 mod store_more;

@@ -56,6 +56,15 @@ pub(super) enum Next {
     Finish,
 }
 
+/// A request that was queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pushed {
+    /// Its id on the lane.
+    pub(super) id: u64,
+    /// Whether the lane must be opened.
+    pub(super) open: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// Bytes of the grant that are free; a request takes at least `unit` of them.
@@ -89,6 +98,8 @@ struct State {
     earliest: Option<Instant>,
     /// When the last reply came, or the first request after a quiet time went.
     progress: Option<Instant>,
+    /// The PING that asks whether the peer is there although it answers none of the requests.
+    ping: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,6 +173,7 @@ impl Outbox {
                 stage: if open { Stage::Open } else { Stage::Unopened },
                 earliest: None,
                 progress: None,
+                ping: None,
             }),
         }
     }
@@ -171,15 +183,13 @@ impl Outbox {
     }
 
     /// Queues one request frame, which `encode` appends under the id it is given.
-    ///
-    /// `Ok(true)` means that the lane must be opened.
     pub(super) fn push(
         &self,
         size: usize,
         deadline: Instant,
         waiting: (Arc<dyn Sink>, Tag),
         encode: impl FnOnce(u64, &mut BytesMut),
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Pushed, Refusal> {
         if size > LANE_FRAME_MAX {
             return Err(Refusal::TooLarge);
         }
@@ -195,7 +205,7 @@ impl Outbox {
         let id = state.id();
         encode(id, &mut state.queue);
         state.expect(id, Pending { cost, deadline, waiting: Waiting::One(waiting.0, waiting.1) });
-        Ok(self.gathered(state))
+        Ok(Pushed { id, open: self.gathered(state) })
     }
 
     /// Queues a frame that has no reply and needs no room: GOAWAY, CANCEL.

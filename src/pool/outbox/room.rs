@@ -120,7 +120,9 @@ mod tests {
     fn request(outbox: &Outbox) -> Result<bool, Refusal> {
         let tag = Tag { peer: 0, first: 0, count: 1 };
         let encode = |_, out: &mut BytesMut| out.extend_from_slice(&[0; 64]);
-        outbox.push(64, runtime::now() + Duration::from_secs(1), (Arc::new(Nobody), tag), encode)
+        outbox
+            .push(64, runtime::now() + Duration::from_secs(1), (Arc::new(Nobody), tag), encode)
+            .map(|pushed| pushed.open)
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::{Outbox, Pending, Stage, State, Waiting};
 use crate::pool::inbound::{Outcome, RequestError, Violation};
-use crate::wire::{self, Header, Kind, Status};
+use crate::wire::{self, Header, Kind, Ping, Status};
+
+/// How long a lane may be silent while requests wait before the peer is asked whether it is there.
+const PING_AFTER: Duration = Duration::from_millis(400);
 
 /// What a reply did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +50,11 @@ impl Outbox {
     ) -> Result<Replied, Violation> {
         let mut state = self.lock();
         let Some(pending) = state.pending.remove(&header.id) else {
-            return Ok(Replied::Late);
+            if state.ping.take_if(|ping| *ping == header.id).is_none() {
+                return Ok(Replied::Late);
+            }
+            state.progress = Some(now);
+            return Ok(Replied::Settled);
         };
         state.progress = Some(now);
         let ended = state.stage == Stage::Finishing && state.pending.is_empty();
@@ -80,6 +87,9 @@ impl Outbox {
             }
             (false, Some(since)) => Some(now.saturating_duration_since(since)),
         };
+        if silence.is_some_and(|silence| silence > PING_AFTER) {
+            state = self.ping(state);
+        }
         if state.earliest.is_none_or(|earliest| earliest > now) {
             return (0, silence);
         }
@@ -104,6 +114,31 @@ impl Outbox {
         state.earliest = earliest;
         self.cancel(state, cancelled);
         (late.into_iter().map(|waiting| waiting.fail(RequestError::Timeout)).sum(), silence)
+    }
+
+    /// Asks whether the peer is there, on the lane that is silent: what it has promised may take long.
+    fn ping<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.ping.is_some() || state.stage == Stage::Dead {
+            return state;
+        }
+        state.seal();
+        let nonce = state.id();
+        // A number in a map is never too large for a frame.
+        let _ = Ping { nonce }.encode(nonce, &mut state.queue);
+        state.ping = Some(nonce);
+        // The lane is open: requests were queued on it.
+        let _ = self.gathered(state);
+        self.lock()
+    }
+
+    /// The requester of `id` waits no more: the peer is told, and the reply dropped.
+    pub(in crate::pool) fn give_up(&self, id: u64) {
+        let mut state = self.lock();
+        let Some(pending) = state.pending.get_mut(&id) else { return };
+        let waiting = std::mem::replace(&mut pending.waiting, Waiting::Nobody);
+        if !matches!(waiting, Waiting::Nobody) {
+            self.cancel(state, vec![id]);
+        }
     }
 
     /// Tells the peer that nobody waits for these requests any more. Its replies are awaited all the same,

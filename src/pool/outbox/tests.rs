@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
-use super::{GRANT_MAX, Next, Outbox, PENDING_KEEP, Sink, Tag};
+use super::{GRANT_MAX, Next, Outbox, PENDING_KEEP, Pushed, Replied, Sink, Tag};
 use crate::pool::inbound::Outcome;
 use crate::runtime;
-use crate::wire::{Class, Grant, Header, Kind};
+use crate::wire::{BODY_MAX, Class, Decoder, Grant, Header, Kind};
 
 struct Ignore;
 
@@ -21,7 +21,7 @@ const GRANT: Grant = Grant { requests: 1_000, bytes: 1 << 20 };
 fn push(outbox: &Outbox, deadline: Instant) {
     let waiting: (Arc<dyn Sink>, Tag) = (Arc::new(Ignore), Tag { peer: 0, first: 0, count: 1 });
     let pushed = outbox.push(100, deadline, waiting, |_, out: &mut BytesMut| out.put_bytes(7, 100));
-    assert_eq!(pushed, Ok(false));
+    assert!(matches!(pushed, Ok(Pushed { open: false, .. })));
 }
 
 #[test]
@@ -53,4 +53,55 @@ fn a_peer_that_offers_to_take_everything_does_not_fill_our_memory() {
     assert_eq!(outbox.capacity / outbox.unit, GRANT_MAX.requests);
     let fair = Outbox::new(Class::Bulk, Grant { requests: 16, bytes: 1_600 }, true);
     assert_eq!((fair.capacity, fair.unit), (1_600, 100));
+}
+
+/// Kind and id of each frame that the writer would write.
+fn written(outbox: &Outbox) -> Vec<(u8, u64)> {
+    let Some(Next::Write(bytes)) = outbox.take() else { return Vec::new() };
+    let mut decoder = Decoder::new(BODY_MAX);
+    decoder.feed(&bytes);
+    let mut frames = Vec::new();
+    while let Ok(Some(frame)) = decoder.next() {
+        frames.push((frame.header.kind, frame.header.id));
+    }
+    frames
+}
+
+#[test]
+fn a_lane_that_is_silent_for_long_is_asked_whether_anyone_is_there() {
+    let start = runtime::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let outbox = Outbox::new(Class::Request, GRANT, true);
+    push(&outbox, at(60_000));
+    assert!(outbox.take().is_some());
+    outbox.expire(start);
+    outbox.expire(at(300));
+    assert!(written(&outbox).is_empty(), "too early");
+    outbox.expire(at(500));
+    assert_eq!(written(&outbox), [(Kind::Ping as u8, 2)]);
+    outbox.expire(at(900));
+    assert!(written(&outbox).is_empty(), "one at a time");
+    assert_eq!(outbox.expire(at(950)).1, Some(Duration::from_millis(950)));
+    let pong = Header { kind: Kind::Pong as u8, flags: 0, body_len: 0, id: 2 };
+    assert_eq!(outbox.reply(&pong, b"", at(1_000)), Ok(Replied::Settled));
+    assert_eq!(outbox.expire(at(1_100)).1, Some(Duration::from_millis(100)), "it is there");
+    assert_eq!(outbox.reply(&pong, b"", at(1_200)), Ok(Replied::Late), "nobody has asked again");
+    outbox.expire(at(1_600));
+    assert_eq!(written(&outbox), [(Kind::Ping as u8, 3)]);
+}
+
+#[test]
+fn who_gives_up_tells_the_peer_and_gets_the_room_back_with_the_reply() {
+    let now = runtime::now();
+    let outbox = Outbox::new(Class::Request, GRANT, true);
+    push(&outbox, now + Duration::from_secs(1));
+    assert!(outbox.take().is_some());
+    outbox.give_up(1);
+    outbox.give_up(1);
+    outbox.give_up(7);
+    assert_eq!(written(&outbox), [(Kind::Cancel as u8, 1)]);
+    assert!(outbox.room.available_permits() < 1 << 20, "the peer may still hold it");
+    let failed = Header { kind: Kind::Failed as u8, flags: 0, body_len: 0, id: 1 };
+    assert_eq!(outbox.reply(&failed, b"", now), Ok(Replied::Late));
+    assert_eq!(outbox.room.available_permits(), 1 << 20);
 }

@@ -218,7 +218,7 @@ fn push(
 ) -> Result<(), Refusal> {
     let waiting = (Arc::clone(sink), tag);
     let encode = |id, out: &mut BytesMut| encode(kind, keys, id, out);
-    lease.try_request(class(keys), size(keys), deadline, waiting, encode)
+    lease.try_request(class(keys), size(keys), deadline, waiting, encode).map(drop)
 }
 
 /// The question as a frame of its own.

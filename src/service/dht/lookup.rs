@@ -179,7 +179,7 @@ impl Query {
             lease.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(VALUES), encode)?;
         }
         let encode = |id, out: &mut BytesMut| self.encode_nodes(id, out);
-        lease.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(NODES), encode)
+        lease.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(NODES), encode).map(drop)
     }
 
     // Both are far below the limits of a frame.

@@ -86,6 +86,8 @@ pub(crate) enum Access {
 /// The reply frame of a routed request, verified to be its destination's.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
+    /// How many times the request was passed on.
+    pub(crate) hops: u8,
     pub(crate) header: Header,
     pub(crate) body: Bytes,
     key: [u8; 32],
@@ -234,12 +236,12 @@ impl PathService {
         let route = envelope::seal(&self.identity, &self.realm, &made);
         self.counts.routed_sent.fetch_add(1, Ordering::Relaxed);
         let way = Way::of_origin(self.local, *peer, deadline);
-        let (_, result) = self.walk(way, &route, &self.local).await;
+        let (hops, result) = self.walk(way, &route, &self.local).await;
         let now = runtime::now();
         match result {
             Ok(answer) => {
                 self.lock().strategies.routed(now, *peer);
-                Ok(answer)
+                Ok(Answer { hops, ..answer })
             }
             Err(error) => {
                 match error {
@@ -315,7 +317,7 @@ impl PathService {
                 let body_len = u32::try_from(routed.body.len()).unwrap_or(u32::MAX);
                 let header = Header { kind, flags, body_len, id: 0 };
                 let body = body.slice_ref(routed.body);
-                Handed::Answered(hops, Answer { header, body, key, signature })
+                Handed::Answered(hops, Answer { hops, header, body, key, signature })
             }
             Err(error) => Handed::Failed(hops, error),
         }

@@ -78,7 +78,8 @@ impl PathService {
         let body_len = u32::try_from(route.body.len()).unwrap_or(u32::MAX);
         let header = Header { kind: route.kind, flags: route.flags, body_len, id };
         let mut reply = BytesMut::new();
-        let mut promised = Later::alone(&header);
+        let left = Duration::from_millis(route.left_ms.into()).min(LEFT_MAX);
+        let mut promised = Later::alone(&header, runtime::after(left));
         if is_request(route.kind) {
             // A relay is not to blame for what an origin says.
             let asked = inbound.request(&origin, &header, route.body, &mut reply, &mut promised);
@@ -141,7 +142,8 @@ impl PathService {
             }
             if !state.passed.insert(now, &route.signature) {
                 state.relays.done(from);
-                return Err(RouteError::Refused);
+                // Who has sent it here before hears what came of it; by this way there is nothing more.
+                return Err(RouteError::NoRoute);
             }
             Turn { service: Arc::clone(self), previous: *from }
         };
@@ -166,7 +168,7 @@ impl PathService {
 
 impl Answer {
     fn as_routed(&self) -> Routed<'_> {
-        let Self { header: Header { kind, flags, .. }, ref body, key, signature } = *self;
+        let Self { header: Header { kind, flags, .. }, ref body, key, signature, .. } = *self;
         Routed { kind, flags, body, key, signature }
     }
 }
@@ -174,5 +176,5 @@ impl Answer {
 /// Whether the request may travel in an envelope; an envelope may not.
 fn is_request(kind: u8) -> bool {
     let kind = Kind::from_u8(kind);
-    matches!(kind, Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Publish))
+    matches!(kind, Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Call | Kind::Publish))
 }

@@ -60,6 +60,8 @@ pub(super) enum Message {
     StoreReply(Vec<Status>),
     FindValue(Vec<Ask>),
     FindValueReply(Vec<(Vec<Owned>, Rest)>),
+    Call(String, u32, Vec<u8>),
+    Reply(CallStatus, u32, Vec<u8>),
     Publish(String, NodeId, u64, Vec<(u64, Vec<u8>)>),
     PublishReply(Vec<u8>),
     Route(Route<'static>, Vec<u8>),
@@ -81,6 +83,8 @@ impl Message {
             Self::StoreReply(_) => Kind::StoreReply,
             Self::FindValue(_) => Kind::FindValue,
             Self::FindValueReply(_) => Kind::FindValueReply,
+            Self::Call(..) => Kind::Call,
+            Self::Reply(..) => Kind::Reply,
             Self::Publish(..) => Kind::Publish,
             Self::PublishReply(_) => Kind::PublishReply,
             Self::Route(..) => Kind::Route,
@@ -113,6 +117,12 @@ impl Message {
                 asks.iter().try_for_each(|ask| batch.push(&ask.key, ask.kind, ask.after.as_ref(), out))
             }
             Self::FindValueReply(answers) => find_reply(id, answers, out),
+            Self::Call(service, timeout_ms, args) => {
+                Call { service, timeout_ms: *timeout_ms, args }.encode(id, 0, out)
+            }
+            Self::Reply(status, code, result) => {
+                Reply { status: *status, code: *code, result }.encode(id, out)
+            }
             Self::Publish(topic, publisher, epoch, publications) => {
                 let mut batch = PublishBatch::open(id, topic, publisher, *epoch, out)?;
                 publications.iter().try_for_each(|(seq, payload)| {
@@ -160,6 +170,14 @@ impl Message {
                     (answer.records.iter().map(Owned::of_found).collect(), answer.rest)
                 };
                 Self::FindValueReply(decode_find_reply(body)?.answers().map(owned).collect())
+            }
+            Kind::Call => {
+                let Call { service, timeout_ms, args } = Call::decode(body)?;
+                Self::Call(service.to_owned(), timeout_ms, args.to_vec())
+            }
+            Kind::Reply => {
+                let Reply { status, code, result } = Reply::decode(body)?;
+                Self::Reply(status, code, result.to_vec())
             }
             Kind::Publish => {
                 let PublishFrame { topic, publisher, epoch, publications } = decode_publish(body)?;
@@ -321,6 +339,17 @@ fn route_reply() -> impl Strategy<Value = Message> {
     (any::<u8>(), prop_oneof![answer, error]).prop_map(|(hops, result)| Message::RouteReply(hops, result))
 }
 
+fn call() -> impl Strategy<Value = Message> {
+    let bytes = || vec(any::<u8>(), 0..40);
+    let status = (0..=8_u8).prop_map(|status| CallStatus::from_u8(status).expect("one of them"));
+    prop_oneof![
+        ("[^\\x00]{0,60}", any::<u32>(), bytes())
+            .prop_map(|(service, timeout_ms, args)| Message::Call(service, timeout_ms, args)),
+        (status, any::<u32>(), bytes())
+            .prop_map(|(status, code, result)| Message::Reply(status, code, result)),
+    ]
+}
+
 /// Any message, small enough to be cut at each byte.
 pub(super) fn message() -> impl Strategy<Value = Message> {
     let ask = (key(), any::<u8>(), option::of(node_id())).prop_map(|(key, kind, after)| Ask {
@@ -332,6 +361,7 @@ pub(super) fn message() -> impl Strategy<Value = Message> {
     let publications = vec((number(), vec(any::<u8>(), 0..40)), 0..6);
     prop_oneof![
         3 => control(),
+        2 => call(),
         2 => (node_id(), vec(owned(), 0..6)).prop_map(|(id, records)| Message::Store(id, records)),
         1 => vec(status(), 0..40).prop_map(Message::StoreReply),
         1 => vec(ask, 0..20).prop_map(Message::FindValue),

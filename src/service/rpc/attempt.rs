@@ -1,0 +1,222 @@
+//! One call to one provider.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::directory::Known;
+use super::error::{CallError, Fault};
+use super::report::{Attempt, Path};
+use super::{RpcCounts, RpcService};
+use crate::id::NodeId;
+use crate::pool::{AcquireError, LANE_FRAME_MAX, Lease, RequestError};
+use crate::rpc::standing::{Begun, Ended};
+use crate::runtime;
+use crate::service::path::Access;
+use crate::service::request::{request, request_alone};
+use crate::wire::{CALL_OVERHEAD_MAX, CAST, Call, Class, Kind, Reply, SERVICE_MAX};
+
+/// What is asked of each provider.
+#[derive(Debug, Clone)]
+pub(super) struct Ask {
+    pub(super) name: Box<str>,
+    pub(super) args: Bytes,
+    pub(super) cast: bool,
+    /// Whether it goes on a stream of its own, for a large result.
+    pub(super) alone: bool,
+    pub(super) deadline: Instant,
+}
+
+/// How long one provider is tried.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// When there must be a way to it.
+    pub(super) connected: Instant,
+    /// How long it may be silent before it is held to have failed, should the call be dropped.
+    pub(super) silent: Option<Duration>,
+}
+
+impl Ask {
+    /// Bytes of its frame, at most.
+    fn size(&self) -> usize {
+        CALL_OVERHEAD_MAX - SERVICE_MAX + self.name.len() + self.args.len()
+    }
+
+    fn flags(&self) -> u8 {
+        if self.cast { CAST } else { 0 }
+    }
+
+    /// Appends the frame `id`; its size was checked.
+    fn encode(&self, id: u64, out: &mut BytesMut) {
+        let left = self.deadline.saturating_duration_since(runtime::now());
+        let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
+        let call = Call { service: &self.name, timeout_ms, args: &self.args };
+        let encoded = call.encode(id, self.flags(), out);
+        debug_assert_eq!(encoded, Ok(()));
+    }
+}
+
+/// What became of one attempt.
+pub(super) struct Tried {
+    pub(super) provider: Arc<Known>,
+    pub(super) path: Path,
+    pub(super) took: Duration,
+    pub(super) connecting: Duration,
+    pub(super) result: Result<Bytes, CallError>,
+}
+
+impl Tried {
+    pub(super) fn as_attempt(&self) -> Attempt {
+        Attempt {
+            provider: self.provider.id,
+            path: self.path,
+            took: self.took,
+            connecting: self.connecting,
+            error: self.result.as_ref().err().cloned(),
+        }
+    }
+}
+
+/// A call that counts as in flight at its provider until it has ended or is dropped.
+struct InFlight<'a> {
+    provider: &'a Known,
+    began: Instant,
+    begun: Option<Begun>,
+    /// How long the provider may take before its silence counts as a failure.
+    patience: Option<Duration>,
+    ended: Option<Ended>,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(provider: &'a Known, patience: Option<Duration>) -> Self {
+        let began = runtime::now();
+        let begun = Some(provider.standing(|standing| standing.begin(began)));
+        Self { provider, began, begun, patience, ended: None }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let now = runtime::now();
+        let silent =
+            || self.patience.is_some_and(|patience| now.saturating_duration_since(self.began) >= patience);
+        let given_up = if silent() { Ended::Failed } else { Ended::Unjudged };
+        let ended = self.ended.take().unwrap_or(given_up);
+        if let Some(begun) = self.begun.take() {
+            self.provider.standing(|standing| standing.end(now, begun, ended));
+        }
+    }
+}
+
+impl RpcService {
+    /// Calls `provider`. Dropped, the call is cancelled there.
+    pub(super) async fn attempt(
+        self: &Arc<Self>,
+        provider: Arc<Known>,
+        ask: &Ask,
+        patience: Patience,
+    ) -> Tried {
+        let mut flight = InFlight::new(&provider, patience.silent);
+        let began = flight.began;
+        let mut connected = began;
+        let mut path = Path::None;
+        let result = self.send(provider.id, ask, patience.connected, &mut path, &mut connected).await;
+        let took = runtime::now().saturating_duration_since(began);
+        flight.ended = Some(match &result {
+            Ok(_) => Ended::Answered { latency: took },
+            Err(error) => error.verdict(took),
+        });
+        drop(flight);
+        let connecting = connected.saturating_duration_since(began);
+        Tried { provider, path, took, connecting, result }
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        provider: NodeId,
+        ask: &Ask,
+        connect_by: Instant,
+        path: &mut Path,
+        connected: &mut Instant,
+    ) -> Result<Bytes, CallError> {
+        let lost = |error| CallError::of_request(provider, error);
+        let mut ready = None;
+        self.pool.resident(&[provider], |_, lease| ready = lease);
+        let mut tries = 0;
+        let body = loop {
+            tries += 1;
+            let access = match ready.take() {
+                Some(lease) => Access::Direct(lease),
+                None => self.reach(provider, ask, connect_by).await?,
+            };
+            if tries > 1 || *path == Path::None {
+                *connected = runtime::now();
+            }
+            let sent = match access {
+                Access::Direct(lease) => {
+                    *path = Path::Direct;
+                    direct(&lease, ask).await
+                }
+                Access::Routed => {
+                    *path = Path::Routed { hops: 0 };
+                    self.routed(provider, ask, path).await
+                }
+            };
+            match sent {
+                // Another connection of the pair has won, or the route has failed and the direct way is due.
+                Err(RequestError::NotSent | RequestError::Unreachable) if tries < TRIES => {}
+                Err(error) => return Err(lost(error)),
+                Ok(body) => break body,
+            }
+        };
+        let reply = Reply::decode(&body).map_err(|_| CallError::Protocol { provider })?;
+        match Fault::of_reply(&reply) {
+            Some(fault) => Err(CallError::of_fault(provider, fault)),
+            None => Ok(body.slice_ref(reply.result)),
+        }
+    }
+
+    /// A way to `provider`, who is searched for if nobody has said where it listens.
+    async fn reach(self: &Arc<Self>, provider: NodeId, ask: &Ask, by: Instant) -> Result<Access, CallError> {
+        if self.pool.is_stranger(&provider) && !self.path.has_route(&provider) {
+            let search = self.dht.lookup(provider.to_key(), by);
+            let _ = tokio::time::timeout_at(by.into(), search).await;
+        }
+        let reached = self.path.reach(&provider, ask.size(), by).await;
+        reached.map_err(|error| match error {
+            AcquireError::Shutdown => CallError::Shutdown,
+            AcquireError::Timeout if by >= ask.deadline => {
+                CallError::Timeout { provider: Some(provider), maybe_executed: false }
+            }
+            error => CallError::Unreachable { provider, error },
+        })
+    }
+
+    async fn routed(&self, provider: NodeId, ask: &Ask, path: &mut Path) -> Result<Bytes, RequestError> {
+        RpcCounts::add(&self.counts.routed);
+        let mut frame = BytesMut::new();
+        ask.encode(0, &mut frame);
+        let answer = self.path.routed(&provider, &frame, ask.deadline).await?;
+        *path = Path::Routed { hops: answer.hops };
+        match Kind::from_u8(answer.header.kind) {
+            Some(Kind::Reply) => Ok(answer.body),
+            Some(Kind::Unsupported) => Err(RequestError::Unsupported),
+            Some(Kind::Failed) => Err(RequestError::Abandoned),
+            _ => Err(RequestError::Malformed),
+        }
+    }
+}
+
+/// Connections and routes that one attempt may try.
+const TRIES: u32 = 3;
+
+async fn direct(lease: &Lease, ask: &Ask) -> Result<Bytes, RequestError> {
+    let (size, deadline) = (ask.size(), ask.deadline);
+    if ask.alone || size > LANE_FRAME_MAX {
+        let ask = ask.clone();
+        return request_alone(lease, deadline, Kind::Reply, move |id, out| ask.encode(id, out)).await;
+    }
+    let encode = |id, out: &mut BytesMut| ask.encode(id, out);
+    request(lease, Class::Request, size, deadline, Kind::Reply, encode).await
+}

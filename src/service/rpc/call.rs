@@ -1,0 +1,363 @@
+//! Calling a service: whom, whom next, and when to stop.
+//!
+//! A call that may run twice overlaps its attempts: when a provider takes longer than it usually does,
+//! another is asked as well, and the first answer counts. Any other call goes to another provider only
+//! when the one before it has surely not begun.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::attempt::{Ask, Patience, Tried};
+use super::directory::{Known, Providers, Service};
+use super::discover::Found;
+use super::error::{CallError, Fault};
+use super::registry::{Offer, Request};
+use super::report::{Attempt, CallReport, Path, Source};
+use super::serve::Begun;
+use super::{RpcCounts, RpcService, lock};
+use crate::id::NodeId;
+use crate::rpc::attempts::{Attempts, Failure};
+use crate::rpc::config::CALL_TIMEOUT_MAX;
+use crate::rpc::select::{Selection, choose};
+use crate::runtime;
+use crate::wire::{BODY_MAX, CALL_OVERHEAD_MAX};
+
+/// The shortest time after which an idempotent call goes to another provider as well.
+const PATIENCE_MIN: Duration = Duration::from_millis(20);
+
+/// The part of the time left, one in so many, that connecting to one of several providers may take.
+const CONNECTING_SHARE: u32 = 3;
+
+/// How a call is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallOptions {
+    pub(crate) timeout: Duration,
+    pub(crate) selection: Selection,
+    pub(crate) idempotent: bool,
+    pub(crate) hedged: bool,
+    pub(crate) alone: bool,
+    pub(crate) cast: bool,
+    /// Only this node, whoever else offers the service.
+    pub(crate) node: Option<NodeId>,
+}
+
+/// One call while it is made.
+struct Calling<'a> {
+    rpc: &'a Arc<RpcService>,
+    service: &'a Arc<Service>,
+    options: &'a CallOptions,
+    ask: Ask,
+    deadline: Instant,
+    /// Providers that were asked.
+    tried: SmallVec<[NodeId; 4]>,
+    report: Option<&'a mut CallReport>,
+}
+
+type Running<'f> = Pin<Box<dyn Future<Output = Tried> + Send + 'f>>;
+
+impl RpcService {
+    /// Calls `service` with `args`; what it went through is added to `report`.
+    ///
+    /// Dropped, the handler is told to stop.
+    pub(crate) async fn call(
+        self: &Arc<Self>,
+        service: &Arc<Service>,
+        args: Bytes,
+        options: &CallOptions,
+        mut report: Option<&mut CallReport>,
+    ) -> Result<Bytes, CallError> {
+        RpcCounts::add(&self.counts.calls);
+        let began = report.is_some().then(runtime::now);
+        let result = self.call_within(service, args, options, report.as_deref_mut()).await;
+        if let (Some(report), Some(began)) = (report, began) {
+            report.total = runtime::now().saturating_duration_since(began);
+        }
+        if result.is_err() {
+            RpcCounts::add(&self.counts.failed);
+        }
+        result
+    }
+
+    /// As [`call`](Self::call), with what it went through.
+    pub(crate) async fn call_reported(
+        self: &Arc<Self>,
+        service: &Arc<Service>,
+        args: Bytes,
+        options: &CallOptions,
+    ) -> (Result<Bytes, CallError>, CallReport) {
+        let mut report = CallReport::new();
+        let result = self.call(service, args, options, Some(&mut report)).await;
+        (result, report)
+    }
+
+    async fn call_within(
+        self: &Arc<Self>,
+        service: &Arc<Service>,
+        args: Bytes,
+        options: &CallOptions,
+        mut report: Option<&mut CallReport>,
+    ) -> Result<Bytes, CallError> {
+        if self.is_closing() {
+            return Err(CallError::Shutdown);
+        }
+        if args.len() + CALL_OVERHEAD_MAX > BODY_MAX as usize {
+            return Err(CallError::TooLarge);
+        }
+        let deadline = runtime::after(options.timeout.min(CALL_TIMEOUT_MAX));
+        let found = match options.node {
+            None => self.find(service, deadline).await,
+            Some(node) if node == self.local => self
+                .registry
+                .get(&service.name)
+                .map(Found::Own)
+                .ok_or(CallError::NoService { provider: node }),
+            Some(node) => Ok(Found::Others(Arc::new([service.known(node)]), Source::Named)),
+        };
+        if let Some(report) = report.as_deref_mut() {
+            report.discovery =
+                options.timeout.saturating_sub(deadline.saturating_duration_since(runtime::now()));
+            if let Ok(Found::Others(_, source)) = &found {
+                report.source = *source;
+            }
+        }
+        let (providers, source) = match found? {
+            Found::Own(offer) => return self.call_own(&offer, args, options, deadline, report).await,
+            Found::Others(providers, source) => (providers, source),
+        };
+        let ask =
+            Ask { name: service.name.clone(), args, cast: options.cast, alone: options.alone, deadline };
+        let tried = SmallVec::new();
+        let mut calling = Calling { rpc: self, service, options, ask, deadline, tried, report };
+        let result = calling.run(&providers).await;
+        match result {
+            // Whoever is remembered may have gone, and others come.
+            Err(error) if source == Source::Cache && error.failure() == Failure::NotExecuted => {
+                calling.elsewhere(error).await
+            }
+            result => result,
+        }
+    }
+
+    /// A call of this node to itself.
+    async fn call_own(
+        self: &Arc<Self>,
+        offer: &Arc<Offer>,
+        args: Bytes,
+        options: &CallOptions,
+        deadline: Instant,
+        report: Option<&mut CallReport>,
+    ) -> Result<Bytes, CallError> {
+        RpcCounts::add(&self.counts.local);
+        let began = report.is_some().then(runtime::now);
+        let result = match self.begin(offer, Request { caller: self.local, args, deadline }) {
+            Begun::Ended(result) => result,
+            Begun::Running(running) if options.cast => {
+                let rpc = Arc::clone(self);
+                self.tasks.spawn(async move { rpc.count_fault(&running.end().await) });
+                Ok(Bytes::new())
+            }
+            Begun::Running(running) => running.end().await,
+        };
+        self.count_fault(&result);
+        let taken = options.cast && !matches!(result, Err(Fault::Overloaded | Fault::Refused));
+        let result = if taken { Ok(Bytes::new()) } else { result };
+        let result = result.map_err(|fault| CallError::of_fault(self.local, fault));
+        if let (Some(report), Some(began)) = (report, began) {
+            report.source = Source::Local;
+            report.attempts.push(Attempt {
+                provider: self.local,
+                path: Path::Local,
+                took: runtime::now().saturating_duration_since(began),
+                connecting: Duration::ZERO,
+                error: result.as_ref().err().cloned(),
+            });
+        }
+        result
+    }
+}
+
+impl Calling<'_> {
+    async fn run(&mut self, providers: &Providers) -> Result<Bytes, CallError> {
+        let mut attempts = Attempts::new(providers.len(), self.options.idempotent);
+        if self.options.idempotent && providers.len() > 1 {
+            self.overlapping(providers, &mut attempts).await
+        } else {
+            self.one_by_one(providers, &mut attempts).await
+        }
+    }
+
+    /// Asks the DHT again, and those that it names besides.
+    async fn elsewhere(&mut self, error: CallError) -> Result<Bytes, CallError> {
+        self.service.invalidate();
+        let Ok((providers, source)) = self.rpc.discover(self.service, self.deadline).await else {
+            return Err(error);
+        };
+        let others: Providers =
+            providers.iter().filter(|known| !self.tried.contains(&known.id)).cloned().collect();
+        if others.is_empty() || source != Source::Dht {
+            return Err(error);
+        }
+        self.run(&others).await
+    }
+
+    /// The provider to ask next: the best that was not asked and may be, and if there is none, one that
+    /// is held to be out of order.
+    fn choose(&self, providers: &Providers) -> Option<Arc<Known>> {
+        if let [only] = &**providers {
+            return self.tried.is_empty().then(|| Arc::clone(only));
+        }
+        let selection = self.options.selection;
+        let now = runtime::now();
+        let (turn, draw) = (self.service.turn(), self.rpc.draw());
+        let untried = |i: usize| !self.tried.contains(&providers[i].id);
+        let weight =
+            |i: usize| untried(i).then(|| providers[i].standing(|standing| standing.weight(now))).flatten();
+        let chosen = choose(selection, turn, draw, providers.len(), weight);
+        let any = || {
+            let load = |i: usize| untried(i).then(|| providers[i].standing(|standing| standing.load(now)));
+            choose(selection, turn, draw, providers.len(), load)
+        };
+        chosen.or_else(any).map(|i| Arc::clone(&providers[i]))
+    }
+
+    fn tell(&mut self, tried: &Tried) {
+        if let Some(report) = &mut self.report {
+            report.attempts.push(tried.as_attempt());
+        }
+        match &tried.result {
+            Ok(_) if self.options.hedged => lock(&self.service.latencies).observe(tried.took),
+            Err(CallError::NoService { provider }) => self.service.disowned(provider),
+            _ => {}
+        }
+    }
+
+    /// Whether `error` lets the call go to another provider.
+    fn goes_on(&self, attempts: &mut Attempts, error: &CallError) -> bool {
+        let goes_on = runtime::now() < self.deadline
+            && attempts.after(error.failure(), &mut lock(&self.service.budget));
+        if goes_on {
+            RpcCounts::add(&self.rpc.counts.failovers);
+        }
+        goes_on
+    }
+
+    async fn one_by_one(
+        &mut self,
+        providers: &Providers,
+        attempts: &mut Attempts,
+    ) -> Result<Bytes, CallError> {
+        lock(&self.service.budget).earn();
+        let mut last = CallError::NoProvider;
+        while let Some(provider) = self.choose(providers) {
+            self.tried.push(provider.id);
+            let patience = self.patience(providers, None);
+            let tried = self.rpc.attempt(provider, &self.ask, patience).await;
+            self.tell(&tried);
+            match tried.result {
+                Ok(result) => return Ok(result),
+                Err(error) if self.goes_on(attempts, &error) => last = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last)
+    }
+
+    async fn overlapping(
+        &mut self,
+        providers: &Providers,
+        attempts: &mut Attempts,
+    ) -> Result<Bytes, CallError> {
+        lock(&self.service.budget).earn();
+        let (rpc, ask) = (self.rpc, self.ask.clone());
+        let mut running: SmallVec<[Running<'_>; 4]> = SmallVec::new();
+        let mut last = CallError::NoProvider;
+        loop {
+            let next = self.choose(providers);
+            let mut patience = None;
+            if let Some(provider) = next {
+                let silent = self.usual(&provider);
+                self.tried.push(provider.id);
+                running.push(Box::pin(rpc.attempt(provider, &ask, self.patience(providers, Some(silent)))));
+                patience = Some(runtime::after(silent));
+            }
+            // Until another provider is to be asked.
+            loop {
+                if running.is_empty() {
+                    return Err(last);
+                }
+                let until = patience.unwrap_or(self.deadline);
+                let Ok(tried) = tokio::time::timeout_at(until.into(), first(&mut running)).await else {
+                    let late =
+                        CallError::Timeout { provider: self.tried.last().copied(), maybe_executed: true };
+                    if patience.take().is_none() {
+                        return Err(late);
+                    }
+                    if self.goes_on(attempts, &late) {
+                        RpcCounts::add(&rpc.counts.overlaps);
+                        break;
+                    }
+                    continue;
+                };
+                self.tell(&tried);
+                match tried.result {
+                    Ok(result) => {
+                        if let Some(report) = &mut self.report {
+                            report.overtaken = running.len();
+                        }
+                        return Ok(result);
+                    }
+                    Err(error) => {
+                        let goes_on = self.goes_on(attempts, &error);
+                        last = error;
+                        if goes_on {
+                            break;
+                        }
+                        if last.failure() == Failure::Final {
+                            return Err(last);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long the provider that was chosen last is tried: as long as there are others, connecting may
+    /// take a part of the time only.
+    fn patience(&self, providers: &Providers, silent: Option<Duration>) -> Patience {
+        let now = runtime::now();
+        let left = self.deadline.saturating_duration_since(now);
+        let others = self.tried.len() < providers.len();
+        Patience { connected: if others { now + left / CONNECTING_SHARE } else { self.deadline }, silent }
+    }
+
+    /// How long `provider` has before another is asked as well.
+    fn usual(&self, provider: &Known) -> Duration {
+        let left = self.deadline.saturating_duration_since(runtime::now());
+        let hedge = || lock(&self.service.latencies).p95();
+        let usual = || provider.standing(|standing| standing.patience());
+        let patience = if self.options.hedged { hedge().or_else(usual) } else { usual() };
+        // What is not known yet must leave time for the others.
+        let most = left / 4;
+        patience.map_or(most, |patience| patience.clamp(PATIENCE_MIN, most.max(PATIENCE_MIN)))
+    }
+}
+
+/// The first of `running` to end, which is taken out.
+async fn first(running: &mut SmallVec<[Running<'_>; 4]>) -> Tried {
+    poll_fn(|cx| {
+        for i in 0..running.len() {
+            if let Poll::Ready(tried) = running[i].as_mut().poll(cx) {
+                drop(running.remove(i));
+                return Poll::Ready(tried);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}

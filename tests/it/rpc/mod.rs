@@ -1,0 +1,3 @@
+//! Services: offered, found, called, taken back.
+
+mod calls;
