@@ -92,12 +92,11 @@ impl<'a> Dht<'a> {
     ///
     /// Cancel safe.
     pub fn find_value(&self, key: Key) -> FindValue {
-        let timeout = self.inner.config.query_timeout;
-        let options = FindOptions { kind: RecordKind::VALUE, from: None, level: None, timeout };
-        FindValue { dht: Arc::clone(&self.inner.dht), key, options }
+        FindValue { dht: Arc::clone(&self.inner.dht), key, options: self.find_options() }
     }
 
-    /// All live records under each of `keys`, in their order.
+    /// All live records under each of `keys`, in their order, as [`find_value`](Self::find_value) finds them.
+    /// Values are asked for with one frame per peer, entries and quorums key by key.
     ///
     /// # Errors
     ///
@@ -108,7 +107,7 @@ impl<'a> Dht<'a> {
     /// Cancel safe.
     pub fn find_many(&self, keys: impl IntoIterator<Item = Key>) -> FindMany {
         let keys = keys.into_iter().collect();
-        FindMany { dht: Arc::clone(&self.inner.dht), keys, timeout: self.inner.config.query_timeout }
+        FindMany { dht: Arc::clone(&self.inner.dht), keys, options: self.find_options() }
     }
 
     /// What `peer` itself holds under `key`: one peer, one question, whatever this node holds.
@@ -123,6 +122,11 @@ impl<'a> Dht<'a> {
     pub fn query_peer(&self, peer: NodeId, key: Key) -> QueryPeer {
         let timeout = self.inner.config.request_timeout;
         QueryPeer { dht: Arc::clone(&self.inner.dht), peer, key, kind: RecordKind::VALUE, timeout }
+    }
+
+    fn find_options(&self) -> FindOptions {
+        let timeout = self.inner.config.query_timeout;
+        FindOptions { kind: RecordKind::VALUE, from: None, level: None, timeout }
     }
 
     fn options(&self) -> StoreOptions {
@@ -171,7 +175,8 @@ macro_rules! store_options {
         }
 
         /// How long each replica has to answer; by default
-        /// [`Config::request_timeout`](super::Config::request_timeout).
+        /// [`Config::request_timeout`](super::Config::request_timeout). A search for the replicas of a key has
+        /// [`Config::query_timeout`](super::Config::query_timeout) besides.
         pub fn timeout(mut self, timeout: Duration) -> Self {
             self.options.timeout = timeout;
             self
@@ -180,11 +185,30 @@ macro_rules! store_options {
 }
 
 macro_rules! find_options {
-    ($what:literal, $default:ident) => {
-        #[doc = $what]
-        #[doc = concat!("[`Config::", stringify!($default), "`](super::Config::", stringify!($default), ").")]
+    ($timeout:literal) => {
+        #[doc = $timeout]
+        /// [`Config::query_timeout`](super::Config::query_timeout). At most half of it goes to the search for
+        /// the replicas, where more than one of them is to answer.
         pub fn timeout(mut self, timeout: Duration) -> Self {
-            self.timeout = timeout;
+            self.options.timeout = timeout;
+            self
+        }
+
+        /// What is looked for; by default values. Of entries, the answers of at least
+        /// [`MERGED`](crate::dht::read::MERGED) replicas are merged, where there are as many.
+        pub fn kind(mut self, kind: RecordKind) -> Self {
+            self.options.kind = kind;
+            self
+        }
+
+        /// Asks as many replicas as a quorum takes, returns the newest record of each publisher, and mends
+        /// replicas that have an older one or none. What was stored with [`Ack::Quorum`] is found, and what was
+        /// removed with it is not, as long as more than half of the replicas live.
+        ///
+        /// A replica takes a copy without proof only from its publisher or from a node close to the key, so
+        /// other readers mend signed records only.
+        pub fn quorum(mut self) -> Self {
+            self.options.level = Some(Level::Quorum);
             self
         }
     };
@@ -273,33 +297,11 @@ pub struct FindValue {
 }
 
 impl FindValue {
-    /// How long it may take in all; by default [`Config::query_timeout`](super::Config::query_timeout).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.options.timeout = timeout;
-        self
-    }
+    find_options!("How long it may take in all; by default");
 
     /// Only the record of this publisher.
     pub fn from(mut self, publisher: NodeId) -> Self {
         self.options.from = Some(publisher);
-        self
-    }
-
-    /// What is looked for; by default values. Of entries, the answers of at least
-    /// [`MERGED`](crate::dht::read::MERGED) replicas are merged, where there are as many.
-    pub fn kind(mut self, kind: RecordKind) -> Self {
-        self.options.kind = kind;
-        self
-    }
-
-    /// Asks as many replicas as a quorum takes, returns the newest record of each publisher, and mends
-    /// replicas that have an older one or none. What was stored with [`Ack::Quorum`] is found, and what was
-    /// removed with it is not, as long as more than half of the replicas live.
-    ///
-    /// A replica takes a copy without proof only from its publisher or from a node close to the key, so
-    /// other readers mend signed records only.
-    pub fn quorum(mut self) -> Self {
-        self.options.level = Some(Level::Quorum);
         self
     }
 }
@@ -319,11 +321,11 @@ impl IntoFuture for FindValue {
 pub struct FindMany {
     dht: Arc<DhtService>,
     keys: Vec<Key>,
-    timeout: Duration,
+    options: FindOptions,
 }
 
 impl FindMany {
-    find_options!("How long each few thousand keys may take; by default", query_timeout);
+    find_options!("How long each few thousand keys may take; by default");
 }
 
 impl IntoFuture for FindMany {
@@ -331,7 +333,7 @@ impl IntoFuture for FindMany {
     type IntoFuture = Operation<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.dht.find_many(self.keys, self.timeout).await })
+        Box::pin(async move { self.dht.find_many(self.keys, self.options).await })
     }
 }
 
@@ -347,7 +349,11 @@ pub struct QueryPeer {
 }
 
 impl QueryPeer {
-    find_options!("How long the peer has to answer; by default", request_timeout);
+    /// How long the peer has to answer; by default [`Config::request_timeout`](super::Config::request_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
 
     /// What is asked for; by default values.
     pub fn kind(mut self, kind: RecordKind) -> Self {

@@ -8,6 +8,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::nodes::{key, node};
+use crate::util::PATIENCE;
 
 const NODES: usize = 64;
 const K: usize = 8;
@@ -123,4 +124,35 @@ async fn a_region_that_is_known_takes_no_lookup() {
     assert!(receipt.lookup().is_some_and(|lookup| lookup.hops > 0 && lookup.queries >= 4));
     assert!(writer.stats().lookups > before.lookups);
     mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_keys_are_searched_for_on_when_all_their_replicas_have_died() {
+    println!("seed {SEED}");
+    let mut mesh = LocalMesh::builder().nodes(12).k(3).seed(SEED).faults().spawn().await.unwrap();
+    let reader = mesh.node(0).clone();
+    let lost = key("lost");
+    let place =
+        |mesh: &LocalMesh, id: &NodeId| mesh.nodes().iter().position(|node| node.id() == *id).unwrap();
+    let closest = closest(mesh.nodes().iter(), &lost, reader.id());
+    // From what is known of its region, those three are asked and nobody else.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let before = reader.stats().lookups;
+        assert_eq!(reader.dht().find_value(lost).await.unwrap(), []);
+        if reader.stats().lookups == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the region stays unknown");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for id in &closest[..3] {
+        let i = place(&mesh, id);
+        mesh.kill(i);
+    }
+    reader.dht().store(key("kept"), "value").ack(Ack::Local).await.unwrap();
+    // Those who are alive say that there is nothing, as they do when one key is asked for.
+    let found = reader.dht().find_many([lost, key("kept")]).timeout(3 * PATIENCE).await.unwrap();
+    assert_eq!(found[0], []);
+    assert_eq!(found[1][0].value, "value");
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it is surprised, helpers of tests included")]
 
 mod baseline;
+mod busy;
 mod duel;
 mod ending;
 mod find;

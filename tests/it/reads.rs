@@ -118,6 +118,8 @@ async fn entries_of_several_publishers_are_one_set_and_each_removes_its_own() {
         found.sort_by(|a, b| a.value.cmp(&b.value));
         assert_eq!(values(&found), [&b"at 0"[..], b"at 2"]);
         assert_eq!(values(&reader.dht().find_value(key("service")).await.unwrap()), [b"a value"]);
+        let many = reader.dht().find_many([key("none"), key("service")]).kind(kind).await.unwrap();
+        assert_eq!(many.iter().map(Vec::len).collect::<Vec<_>>(), [0, 2]);
     }
 }
 
@@ -126,9 +128,13 @@ async fn a_quorum_that_does_not_answer_is_an_error() {
     let mut mesh = mesh(4).await;
     mesh.node(0).dht().store(key("here"), "kept").ack(Ack::All).await.unwrap();
     let reader = mesh.node(1).clone();
+    let many = reader.dht().find_many([key("never"), key("here")]).quorum().await.unwrap();
+    assert_eq!((values(&many[0]), values(&many[1])), (vec![], vec![&b"kept"[..]]));
     mesh.kill(2);
     mesh.kill(3);
     let quorum = reader.dht().find_value(key("here")).quorum().await;
     assert!(quorum.as_ref().is_err_and(foveola::FindError::is_retryable), "{quorum:?}");
+    let many = reader.dht().find_many([key("here")]).quorum().await;
+    assert!(many.as_ref().is_err_and(foveola::FindError::is_retryable), "{many:?}");
     assert_eq!(values(&reader.dht().find_value(key("here")).await.unwrap()), [b"kept"]);
 }

@@ -36,6 +36,7 @@ pub fn find(error: &FindError) -> Failure {
     let kind = match error {
         FindError::NoPeers => Kind::Connect,
         FindError::Incomplete { last, .. } => request_kind(*last),
+        FindError::Overloaded => Kind::Timeout,
         FindError::Shutdown => Kind::Cancelled,
         _ => Kind::Remote,
     };

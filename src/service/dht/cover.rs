@@ -3,6 +3,7 @@
 //! A key in a region that is known costs no lookup. Around any other the network is searched, and what is
 //! around it is surveyed in the background, so that the next key there needs no search.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,13 +13,23 @@ use super::{DhtService, lock};
 use crate::dht::lookup::{Looks, Outcome};
 use crate::dht::members::{Cover, ReplicaSet};
 use crate::dht::region::Survey;
-use crate::id::Key;
+use crate::id::{Key, NodeId};
 use crate::runtime;
 
 /// Surveys of a node at a time.
 pub(super) const SURVEYS_MAX: usize = 2;
 /// Lookups for replicas of a node at a time, and keys of one call that wait for theirs.
 pub(super) const LOOKUPS_AT_ONCE: usize = 64;
+
+/// Who should hold a key, and what the search for them has come to if there was one.
+pub(super) type Replicas = (ReplicaSet, Option<Outcome>);
+
+/// Half of the time until `deadline`: those who are to be asked must not be searched for until nothing is left
+/// to ask them in.
+pub(super) fn half_way(deadline: Instant) -> Instant {
+    let now = runtime::now();
+    now + deadline.saturating_duration_since(now) / 2
+}
 
 impl DhtService {
     /// The replicas of `key`, if its region is known; one that ages is looked at again meanwhile.
@@ -35,51 +46,92 @@ impl DhtService {
         }
     }
 
-    /// The replicas of `key` as they are found now. Cancel safe.
-    pub(super) async fn looked_up(self: &Arc<Self>, key: Key) -> (ReplicaSet, Outcome) {
-        let outcome = self.look_closely(key).await;
+    /// The replicas of `key` as they are found now, at most until `deadline`. Cancel safe.
+    pub(super) async fn looked_up(self: &Arc<Self>, key: Key, deadline: Instant) -> (ReplicaSet, Outcome) {
+        let outcome = self.look_closely(key, deadline).await;
         let set = lock(&self.members).found(runtime::now(), &outcome);
         (set, outcome)
     }
 
-    /// The replicas of `key`, looked up if its region is not known. Cancel safe.
-    pub(super) async fn replicas(self: &Arc<Self>, key: Key) -> (ReplicaSet, Option<Outcome>) {
+    /// The replicas of `key`, looked up until `deadline` if its region is not known; nothing if no lookup
+    /// could begin before that. Cancel safe.
+    pub(super) async fn replicas(self: &Arc<Self>, key: Key, deadline: Instant) -> Option<Replicas> {
         if let Some(set) = self.known(runtime::now(), &key) {
-            return (set, None);
+            return Some((set, None));
         }
         // Many callers may find a region unknown at once. Those who wait here find it surveyed.
-        let turn = self.turns.acquire().await;
-        if let Some(set) = self.known(runtime::now(), &key) {
-            return (set, None);
+        let turn = tokio::time::timeout_at(deadline.into(), self.turns.acquire()).await.ok()?;
+        let now = runtime::now();
+        if let Some(set) = self.known(now, &key) {
+            return Some((set, None));
         }
-        let (set, outcome) = self.looked_up(key).await;
+        if now >= deadline {
+            return None;
+        }
+        let (set, outcome) = self.looked_up(key, deadline).await;
         drop(turn);
         self.survey(key, Some(outcome.clone()));
-        (set, Some(outcome))
+        Some((set, Some(outcome)))
     }
 
-    /// The replicas of many keys, each with the place of its key, in any order; as long as somebody takes
-    /// them, at most [`LOOKUPS_AT_ONCE`] keys are looked up at a time.
-    pub(super) fn replicas_of(self: &Arc<Self>, keys: Vec<Key>) -> mpsc::Receiver<(usize, ReplicaSet)> {
+    /// The members closest to `key`, for want of anything better.
+    pub(super) fn nearest(&self, key: &Key) -> Vec<NodeId> {
+        let mut near = Vec::new();
+        lock(&self.members).closest_answering(key, self.config.k, &mut near);
+        near
+    }
+
+    /// Whether a search has surely found the nodes that should hold its target: where there are fewer than k,
+    /// one that did not answer is missed.
+    pub(super) fn is_certain(&self, outcome: &Outcome) -> bool {
+        outcome.complete && (outcome.failed == 0 || outcome.nodes.len() >= self.config.k)
+    }
+
+    /// What [`replicas`](Self::replicas) says of many keys, each with the place of its key, in any order.
+    pub(super) fn replicas_of(
+        self: &Arc<Self>,
+        keys: Vec<Key>,
+        deadline: Instant,
+    ) -> mpsc::Receiver<(usize, Option<Replicas>)> {
+        self.each(keys, move |service, key| async move { service.replicas(key, deadline).await })
+    }
+
+    /// What `work` comes to for each of many keys, with the place of its key, in any order; as long as
+    /// somebody takes it, [`LOOKUPS_AT_ONCE`] keys are worked on at a time.
+    pub(super) fn each<T, F>(
+        self: &Arc<Self>,
+        keys: Vec<Key>,
+        work: impl Fn(Arc<Self>, Key) -> F + Clone + Send + 'static,
+    ) -> mpsc::Receiver<(usize, T)>
+    where
+        F: Future<Output = T> + Send,
+        T: Send + 'static,
+    {
         let workers = keys.len().min(LOOKUPS_AT_ONCE);
         let (found, receiver) = mpsc::channel(LOOKUPS_AT_ONCE);
         let next = Arc::new(std::sync::Mutex::new(keys.into_iter().enumerate()));
         for _ in 0..workers {
-            let (service, next, found) = (Arc::clone(self), Arc::clone(&next), found.clone());
+            let (service, work) = (Arc::clone(self), work.clone());
+            let (next, found) = (Arc::clone(&next), found.clone());
             self.tasks.spawn(async move {
                 loop {
                     let Some((place, key)) = lock(&next).next() else { return };
-                    let (set, _) = tokio::select! {
-                        found = service.replicas(key) => found,
+                    let result = tokio::select! {
+                        result = work(Arc::clone(&service), key) => result,
                         () = found.closed() => return,
                     };
-                    if found.send((place, set)).await.is_err() {
+                    if found.send((place, result)).await.is_err() {
                         return;
                     }
                 }
             });
         }
         receiver
+    }
+
+    /// When a lookup ends that begins now.
+    pub(super) fn lookup_deadline(&self) -> Instant {
+        runtime::after(self.config.query_timeout)
     }
 
     /// Looks at what is around `key`, in the background, unless enough of that is going on; `first` is what
@@ -93,7 +145,7 @@ impl DhtService {
             while let Some(target) = survey.next() {
                 let mut outcome = match first.take() {
                     Some(outcome) => outcome,
-                    None => service.look_closely(target).await,
+                    None => service.look_closely(target, service.lookup_deadline()).await,
                 };
                 outcome.nodes.sort_by_cached_key(|node| node.distance(&target));
                 survey.learn(&outcome);
@@ -107,9 +159,9 @@ impl DhtService {
     }
 
     /// Looks up `target` where nobody should be missing.
-    async fn look_closely(self: &Arc<Self>, target: Key) -> Outcome {
-        let deadline = runtime::after(self.config.query_timeout);
-        let mut looks = Looks::new(self.lookup(target, deadline).await);
+    async fn look_closely(self: &Arc<Self>, target: Key, deadline: Instant) -> Outcome {
+        let deadline = deadline.min(self.lookup_deadline());
+        let mut looks = Looks::new(self.lookup(target, deadline).await, self.config.k);
         while looks.may_lack() && runtime::now() < deadline {
             let outcome = self.look_again(target, looks.nodes(), deadline).await;
             looks.take(outcome);

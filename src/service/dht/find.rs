@@ -40,6 +40,9 @@ pub enum FindError {
         /// Why the last of them did not.
         last: RequestError,
     },
+    /// This node has more searches under way than it can do, and no turn was left in time: nobody was asked.
+    #[error("no search could begin in time")]
+    Overloaded,
     /// This node is shutting down.
     #[error("this node is shutting down")]
     Shutdown,
@@ -53,7 +56,7 @@ impl FindError {
 
     /// Whether an answer did not come in time.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Incomplete { last: RequestError::Timeout, .. })
+        matches!(self, Self::Incomplete { last: RequestError::Timeout, .. } | Self::Overloaded)
     }
 }
 
@@ -69,7 +72,7 @@ impl DhtService {
             return Err(FindError::Shutdown);
         }
         if options.level() != Level::First {
-            return self.read(key, options).await;
+            return self.read(key, options, runtime::after(options.timeout)).await;
         }
         let FindOptions { kind, from, timeout, .. } = options;
         let now = runtime::now();
@@ -110,6 +113,17 @@ impl DhtService {
                 return found;
             }
         }
+        self.search_on(key, kind, from, deadline).await
+    }
+
+    /// What the network holds under `key`: searches until everybody has answered who should, a few times.
+    pub(super) async fn search_on(
+        self: &Arc<Self>,
+        key: Key,
+        kind: RecordKind,
+        from: Option<NodeId>,
+        deadline: Instant,
+    ) -> Result<Vec<Record>, FindError> {
         let mut tries = 1;
         loop {
             let found = self.search_around(key, kind, from, deadline).await;
@@ -145,8 +159,7 @@ impl DhtService {
         let outcome = search.await;
         let everybody = !outcome.nodes.is_empty() && outcome.nodes.iter().all(|node| without.contains(node));
         let (asked, failed) = (outcome.queries as usize, (outcome.failed as usize).max(1));
-        // Where there are fewer than k, one that did not answer is missed.
-        let certain = outcome.complete && (outcome.failed == 0 || outcome.nodes.len() >= self.config.k);
+        let certain = self.is_certain(&outcome);
         if asked == 0 {
             return Err(FindError::NoPeers);
         }
@@ -159,7 +172,7 @@ impl DhtService {
                 }
             }
             // It held less than it seemed: the others are asked one by one.
-            let (set, _) = self.looked_up(key).await;
+            let (set, _) = self.looked_up(key, deadline).await;
             return self.ask_around(set.nodes.to_vec(), key, kind, from, deadline).await;
         }
         if certain && everybody { Ok(Vec::new()) } else { Err(FindError::Incomplete { asked, failed, last }) }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::cover::half_way;
 use super::find::FindError;
 use super::find_op::FindOp;
 use super::outgoing::{Outgoing, Parcel};
@@ -53,17 +54,19 @@ impl DhtService {
         self: &Arc<Self>,
         key: Key,
         options: FindOptions,
+        deadline: Instant,
     ) -> Result<Vec<Record>, FindError> {
-        let FindOptions { kind, from, timeout, .. } = options;
+        let FindOptions { kind, from, .. } = options;
         let now = runtime::now();
-        let (set, _) = self.replicas(key).await;
+        let found = self.replicas(key, half_way(deadline)).await;
+        let (set, _) = found.ok_or(FindError::Overloaded)?;
         if set.nodes.is_empty() {
             return Err(FindError::NoPeers);
         }
         let own = self.own(now, &key, kind);
         let mut read = Read::new(options.level(), set.target, from);
         read.noted(self.held_here(now, &key, kind).into_iter().chain(own.clone()).map(Heard::from));
-        let last = self.listen(&mut read, &set.nodes, key, kind, runtime::after(timeout)).await;
+        let last = self.listen(&mut read, &set.nodes, key, kind, deadline).await;
         read.end().map_err(|Incomplete { answers, failed, .. }| {
             let asked = answers + failed;
             FindError::Incomplete { asked, failed, last: last.unwrap_or(RequestError::Unreachable) }

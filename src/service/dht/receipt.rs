@@ -48,6 +48,10 @@ pub struct LookupStats {
     pub hops: u32,
     /// Nodes that were asked.
     pub queries: u32,
+    /// Whether these are the closest of all that are alive, as far as anybody knew. If not, nodes that should
+    /// have answered did not in time, and the record may lie on others than the closest until it is next sent to
+    /// them; with [`fresh`](crate::Store::fresh), the store may be repeated.
+    pub complete: bool,
 }
 
 /// What became of the store of one record.

@@ -17,7 +17,6 @@ use rand_chacha::ChaCha8Rng;
 
 use super::outgoing::{Deliveries, Outgoing, Parcel};
 use super::{DhtService, RECORD_KINDS, SHARDS, lock};
-use crate::dht::members::ReplicaSet;
 use crate::dht::pace::Pace;
 use crate::dht::replication::Neighbourhood;
 use crate::dht::store::Held;
@@ -147,10 +146,17 @@ impl DhtService {
         let _ = tokio::time::timeout_at(runtime::after(patience).into(), work).await;
     }
 
+    /// The replicas of `key`, or the members closest to it when this node is too busy to search for them.
+    async fn replicas_or_nearest(self: &Arc<Self>, key: &Key) -> Arc<[NodeId]> {
+        match self.replicas(*key, self.lookup_deadline()).await {
+            Some((set, _)) => set.nodes,
+            None => self.nearest(key).into(),
+        }
+    }
+
     /// Who takes the place of this node at `key` when it leaves.
     async fn heir(self: &Arc<Self>, key: &Key) -> Option<NodeId> {
-        let (set, _) = self.replicas(*key).await;
-        let mut others = set.nodes.to_vec();
+        let mut others = self.replicas_or_nearest(key).await.to_vec();
         others.sort_unstable_by_key(|node| node.distance(key));
         Neighbourhood { own: self.local, key: *key, k: self.config.k, others: &others }.heir()
     }
@@ -236,8 +242,7 @@ impl DhtService {
             due.extend(Parcel::new(self.local, &record).map(|parcel| (*key, parcel)));
         });
         for (key, parcel) in due {
-            let (ReplicaSet { nodes, .. }, _) = self.replicas(key).await;
-            for to in nodes.iter() {
+            for to in self.replicas_or_nearest(&key).await.iter() {
                 out.push(*to, &parcel, Some(pace)).await;
             }
         }

@@ -66,6 +66,9 @@ pub enum StoreError {
     /// The publication log of this node, or the file that it is kept in, is full: nothing was sent.
     #[error(transparent)]
     LogFull(#[from] LogFull),
+    /// This node has more searches under way than it can do, and no turn was left in time: nothing was sent.
+    #[error("no search for the replicas could begin in time")]
+    Overloaded,
     /// This node is shutting down: nothing was sent.
     #[error("this node is shutting down")]
     Shutdown,
@@ -86,9 +89,13 @@ impl StoreError {
         !matches!(self, Self::TooLarge { .. } | Self::Ttl(_) | Self::Kind(_) | Self::Shutdown)
     }
 
-    /// Whether too few replicas answered in time.
+    /// Whether too few replicas answered in time, or were not found in time.
     pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::NotAcknowledged(receipt) if receipt.tally.has_unknown())
+        match self {
+            Self::NotAcknowledged(receipt) => receipt.tally.has_unknown(),
+            Self::Overloaded => true,
+            _ => false,
+        }
     }
 }
 
@@ -216,16 +223,16 @@ impl DhtService {
             return Err(StoreError::Shutdown);
         }
         let (set, outcome) = if fresh {
-            let (set, outcome) = self.looked_up(key).await;
+            let (set, outcome) = self.looked_up(key, self.lookup_deadline()).await;
             (set, Some(outcome))
         } else {
-            self.replicas(key).await
+            self.replicas(key, self.lookup_deadline()).await.ok_or(StoreError::Overloaded)?
         };
         // It may have begun in the meantime.
         if self.is_closing() {
             return Err(StoreError::Shutdown);
         }
-        let stats = |outcome: Found| LookupStats { hops: outcome.hops, queries: outcome.queries };
+        let stats = |Found { hops, queries, complete, .. }| LookupStats { hops, queries, complete };
         Ok((set, outcome.map(stats)))
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use super::cover::LOOKUPS_AT_ONCE;
 use super::publish::{StoreOptions, check, full};
 use super::store::{Sending, StoreError, enough};
 use super::store_op::StoreOp;
@@ -153,9 +154,13 @@ impl DhtService {
                 None => unknown.push(i),
             }
         }
-        let mut found = self.replicas_of(unknown.iter().map(|i| items[*i as usize].0).collect());
+        // As long as all those lookups may take.
+        let rounds = u32::try_from(unknown.len().div_ceil(LOOKUPS_AT_ONCE)).unwrap_or(u32::MAX);
+        let deadline = runtime::after(self.config.query_timeout.saturating_mul(rounds));
+        let mut found = self.replicas_of(unknown.iter().map(|i| items[*i as usize].0).collect(), deadline);
         for _ in 0..unknown.len() {
-            let (place, set) = found.recv().await.ok_or(StoreError::Shutdown)?;
+            let (place, replicas) = found.recv().await.ok_or(StoreError::Shutdown)?;
+            let (set, _) = replicas.ok_or(StoreError::Overloaded)?;
             group(set, unknown[place])?;
         }
         let in_order = |mut chunk: Chunk| {

@@ -185,7 +185,7 @@ impl Node {
         }
         let looks = match std::mem::replace(&mut search.care, Care::Once) {
             Care::Once => return None,
-            Care::First => Looks::new(outcome),
+            Care::First => Looks::new(outcome, self.members.k()),
             Care::Again(mut looks) => {
                 looks.take(outcome);
                 looks
