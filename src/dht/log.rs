@@ -141,12 +141,15 @@ impl PublicationLog {
     /// overtook each other is the one to remember. A tombstone lives at least [`TOMBSTONE_MARGIN`] longer than
     /// what it removes; [`find`](Self::find) tells how long that is.
     ///
+    /// Returns whether it takes the place of a live one with a proof. Whoever believes that will not believe
+    /// one without: the caller publishes it once more, signed.
+    ///
     /// [`TOMBSTONE_MARGIN`]: super::record::TOMBSTONE_MARGIN
     ///
     /// # Errors
     ///
     /// [`LogFull`] when it does not fit; an earlier publication then stays.
-    pub fn publish(&mut self, now: Instant, key: Key, draft: Draft) -> Result<(), LogFull> {
+    pub fn publish(&mut self, now: Instant, key: Key, draft: Draft) -> Result<bool, LogFull> {
         let now = since(self.epoch, now);
         match self.enter(now, key, draft) {
             Err((_, draft)) if self.wheel.is_due(now) => {
@@ -158,7 +161,7 @@ impl PublicationLog {
     }
 
     /// Enters a draft, or gives it back when it does not fit.
-    fn enter(&mut self, now: u64, key: Key, draft: Draft) -> Result<(), (LogFull, Draft)> {
+    fn enter(&mut self, now: u64, key: Key, draft: Draft) -> Result<bool, (LogFull, Draft)> {
         let full = LogFull { records: self.records, bytes: self.bytes };
         let full_with = |more: usize| {
             full.records >= self.limits.records || full.bytes.saturating_add(more) > self.limits.bytes
@@ -189,25 +192,26 @@ impl PublicationLog {
                     Ok(at) => {
                         let own = &mut owns[at];
                         if own.seq > draft.seq && now < own.ends {
-                            return Ok(());
+                            return Ok(false);
                         }
                         let bytes = full.bytes - own.value.len() + len;
                         if bytes > self.limits.bytes && bytes > full.bytes {
                             return Err((full, draft));
                         }
                         self.bytes = bytes;
+                        let was_signed = own.proof.is_some() && now < own.ends;
                         own.replace(draft, now, hash);
                         if own.place.is_after(own.next()) {
                             self.file_earlier(spot, at);
                         }
-                        return Ok(());
+                        return Ok(was_signed);
                     }
                 }
             }
         }
         self.records += 1;
         self.bytes += len;
-        Ok(())
+        Ok(false)
     }
 
     /// Moves the filing of a publication whose slot would come round too late.

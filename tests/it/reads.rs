@@ -69,6 +69,32 @@ async fn what_was_removed_does_not_come_back_from_a_replica_that_missed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_removal_is_believed_although_a_replica_knows_only_of_the_removal() {
+    let mesh = mesh(4).await;
+    let writer = mesh.node(0).dht();
+    writer.store(key("back"), "old").ack(Ack::All).await.unwrap();
+    writer.remove(key("back")).ack(Ack::All).await.unwrap();
+    let store = async { writer.store(key("back"), "new").await };
+    behind_its_back(&mesh, store).await.unwrap();
+    for _ in 0..4 {
+        let found = mesh.node(2).dht().find_value(key("back")).quorum().await.unwrap();
+        assert_eq!(values(&found), [b"new"]);
+    }
+    let stale = mesh.node(1);
+    let deadline = Instant::now() + PATIENCE;
+    while values(&mesh.node(3).dht().query_peer(stale.id(), key("back")).await.unwrap()) != [b"new"] {
+        assert!(Instant::now() < deadline, "the reads have not mended it");
+        mesh.node(2).dht().find_value(key("back")).quorum().await.unwrap();
+    }
+    let many = [(key("back"), "newer"), (key("fresh"), "first")];
+    writer.store_many(many).ack(Ack::All).await.unwrap();
+    let found = mesh.node(2).dht().find_value(key("back")).await.unwrap();
+    assert!(found[0].signed && values(&found) == [b"newer"]);
+    let found = mesh.node(2).dht().find_value(key("fresh")).await.unwrap();
+    assert!(!found[0].signed && values(&found) == [b"first"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quorum_read_mends_a_replica_that_has_missed_a_signed_record() {
     let mesh = mesh(4).await;
     let writer = mesh.node(0).dht();

@@ -33,7 +33,7 @@ fn seconds(n: u64) -> Duration {
 fn a_publication_is_found_until_it_ends() {
     let (mut log, epoch) = log(WIDE);
     let (key, value) = (Key::of_name("a"), Bytes::from_static(b"value"));
-    assert_eq!(log.publish(epoch, key, draft(value.clone(), seconds(10), 7)), Ok(()));
+    assert_eq!(log.publish(epoch, key, draft(value.clone(), seconds(10), 7)), Ok(false));
     let own = found(&log, epoch + seconds(4), key).expect("it lives");
     assert_eq!((own.seq, own.ttl, own.value), (7, seconds(6), &value));
     assert_eq!(own.value.as_ptr(), value.as_ptr(), "the value is shared, not copied");
@@ -50,15 +50,28 @@ fn a_time_to_live_is_cut() {
 }
 
 #[test]
+fn who_replaces_a_live_signed_one_is_told() {
+    let (mut log, epoch) = log(WIDE);
+    let key = Key::of_name("a");
+    let signed = |seq| Draft { proof: Some(Box::new([1; PROOF_LEN])), ..draft("a", seconds(9), seq) };
+    assert_eq!(log.publish(epoch, key, signed(1)), Ok(false));
+    assert_eq!(log.publish(epoch, key, signed(2)), Ok(true));
+    assert_eq!(log.publish(epoch, key, draft("a", seconds(9), 1)), Ok(false), "it replaces nothing");
+    assert_eq!(log.publish(epoch, key, draft("a", seconds(9), 3)), Ok(true));
+    assert_eq!(log.publish(epoch, key, signed(4)), Ok(false));
+    assert_eq!(log.publish(epoch + seconds(9), key, draft("a", seconds(9), 5)), Ok(false), "it has ended");
+}
+
+#[test]
 fn the_higher_sequence_stays() {
     let (mut log, epoch) = log(WIDE);
     let key = Key::of_name("a");
     for (seq, value) in [(2, "two"), (1, "one"), (3, "three"), (2, "two again")] {
-        assert_eq!(log.publish(epoch, key, draft(value, seconds(9), seq)), Ok(()));
+        assert_eq!(log.publish(epoch, key, draft(value, seconds(9), seq)), Ok(false));
     }
     assert_eq!(found(&log, epoch, key).map(|found| (found.seq, &found.value[..])), Some((3, &b"three"[..])));
     assert_eq!((log.len(), log.bytes()), (1, 5));
-    assert_eq!(log.publish(epoch + seconds(9), key, draft("1", seconds(9), 1)), Ok(()));
+    assert_eq!(log.publish(epoch + seconds(9), key, draft("1", seconds(9), 1)), Ok(false));
     assert_eq!(found(&log, epoch + seconds(9), key).map(|found| found.seq), Some(1), "the other has ended");
 }
 
@@ -66,15 +79,15 @@ fn the_higher_sequence_stays() {
 fn a_full_log_keeps_what_it_has_until_it_ends() {
     let (mut log, epoch) = log(LogLimits { records: 2, bytes: 6 });
     let [a, b, c] = ["a", "b", "c"].map(Key::of_name);
-    assert_eq!(log.publish(epoch, a, draft("aaa", seconds(5), 1)), Ok(()));
-    assert_eq!(log.publish(epoch, b, draft("bb", seconds(50), 1)), Ok(()));
+    assert_eq!(log.publish(epoch, a, draft("aaa", seconds(5), 1)), Ok(false));
+    assert_eq!(log.publish(epoch, b, draft("bb", seconds(50), 1)), Ok(false));
     let full = Err(LogFull { records: 2, bytes: 5 });
     assert_eq!(log.publish(epoch, c, draft("", seconds(5), 2)), full, "too many");
     assert_eq!(log.publish(epoch, b, draft("bbbb", seconds(5), 2)), full, "too large");
-    assert_eq!(log.publish(epoch, b, draft("BBB", seconds(50), 2)), Ok(()));
-    assert_eq!(log.publish(epoch, b, draft("B", seconds(50), 3)), Ok(()));
+    assert_eq!(log.publish(epoch, b, draft("BBB", seconds(50), 2)), Ok(false));
+    assert_eq!(log.publish(epoch, b, draft("B", seconds(50), 3)), Ok(false));
     assert_eq!(found(&log, epoch, a).map(|found| &found.value[..]), Some(&b"aaa"[..]));
-    assert_eq!(log.publish(epoch + seconds(5), c, draft("ccccc", seconds(5), 4)), Ok(()));
+    assert_eq!(log.publish(epoch + seconds(5), c, draft("ccccc", seconds(5), 4)), Ok(false));
     assert_eq!((log.len(), log.bytes()), (2, 6));
 }
 

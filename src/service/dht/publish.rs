@@ -47,7 +47,8 @@ pub(super) fn check(value: &Bytes, options: &StoreOptions) -> Result<u32, StoreE
 }
 
 impl DhtService {
-    /// Logs a record and appends it as it travels, or does neither.
+    /// Logs a record and appends it as it travels, or does neither. What follows a signed record or a removal
+    /// is signed as well, because replicas and readers that have missed it believe only a later signature.
     #[expect(clippy::too_many_arguments, reason = "what becomes of a record under the lock of its shard")]
     pub(super) fn enter(
         &self,
@@ -62,11 +63,16 @@ impl DhtService {
         if options.is_plain() {
             let before = out.len();
             encode(key, seq, ttl_ms, &value, out);
-            let logged = log.publish(now, key, Draft::value(value, options.ttl, seq));
-            if logged.is_err() {
-                out.truncate(before);
+            let follows_signed = log.publish(now, key, Draft::value(value, options.ttl, seq));
+            if follows_signed == Ok(false) {
+                return Ok(());
             }
-            return logged;
+            out.truncate(before);
+            follows_signed?;
+            let own = log.find(now, &key, options.kind).expect("it was published right now");
+            let value = own.value.clone();
+            let options = StoreOptions { signed: true, ..options };
+            return self.enter(log, now, (key, value), options, ttl_ms, seq, out);
         }
         let StoreOptions { kind, ttl, signed, removes, .. } = options;
         let flags = if removes { TOMBSTONE } else { 0 };

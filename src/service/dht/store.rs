@@ -122,11 +122,13 @@ impl DhtService {
         let (mut receipt, mut full) = self.store_once(key, value, options, None, late).await?;
         // An earlier process of this node got further than this one: go on from there, once. Enough
         // acknowledgements do not help, because readers who meet both records believe the older one.
+        // What that one has signed is unknown, so this one signs.
         if let Some(claim) = receipt.superseded
             && let Some(own) = self.own_value(&key, options.kind, receipt.seq())
             && self.jump(claim)
         {
             let late = Arc::downgrade(self);
+            let options = StoreOptions { signed: true, ..options };
             // What the first attempt has done stands, also when there is no second one.
             if let Ok(again) = self.store_once(key, own, options, Some(receipt.seq()), late).await {
                 (receipt, full) = again;
@@ -154,7 +156,7 @@ impl DhtService {
                 timeout: self.config.request_timeout,
                 fresh: false,
                 kind: own.kind,
-                signed: own.signed,
+                signed: true,
                 removes: own.is_tombstone(),
             };
             let _ = self.store_once(key, own.value, options, Some(seq), Weak::new()).await;

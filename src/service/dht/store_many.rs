@@ -88,6 +88,8 @@ impl DhtService {
             }
         }
         if !again.is_empty() {
+            // What an earlier process has signed is unknown.
+            let options = StoreOptions { signed: true, ..options };
             // What the first pass has done stands, also when there is no second one.
             let _ = self.pass(&mut items, again, options, ttl_ms, &mut receipts).await;
         }

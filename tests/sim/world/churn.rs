@@ -154,7 +154,7 @@ impl Run {
         self.storing.insert(token, key);
         self.churned.stores += 1;
         let value = Some(Bytes::copy_from_slice(&token.to_be_bytes()));
-        let want = Want { token, key, kind: RecordKind::VALUE, value, proof: Bytes::new(), ttl: TTL };
+        let want = Want { token, key, kind: RecordKind::VALUE, value, signed: false, ttl: TTL };
         self.world.with(node, |node, cx| node.store(cx, want));
     }
 

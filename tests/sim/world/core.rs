@@ -1,6 +1,6 @@
 //! What all nodes share: the true time, the network, who is who, and what has come of operations.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
@@ -62,6 +62,8 @@ pub(crate) struct Host {
     pub(crate) id: NodeId,
     /// Rises with every start.
     pub(crate) boot: u32,
+    /// The first process whose records the present one has.
+    pub(crate) oldest: u32,
     pub(crate) up: bool,
     pub(crate) skew: Skew,
 }
@@ -87,7 +89,7 @@ impl Directory {
     }
 
     /// Whether some of `nodes` are among the `n` running nodes closest to `key`.
-    pub(crate) fn any_close(&self, key: &Key, n: usize, nodes: &[u32]) -> bool {
+    pub(crate) fn any_close(&self, key: &Key, n: usize, nodes: &BTreeSet<u32>) -> bool {
         let nearest = nodes.iter().map(|node| self.host(*node).id.distance(key)).min();
         let closer = |host: &&Host| host.up && nearest.is_some_and(|nearest| host.id.distance(key) < nearest);
         !nodes.is_empty() && self.hosts.iter().filter(closer).count() < n

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use foveola::dht::planted::{Bug, plant};
 use foveola::dht::read::{Heard, Level};
 use foveola::id::Key;
-use foveola::wire::{PROOF_LEN, RecordKind};
+use foveola::wire::RecordKind;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -99,6 +99,7 @@ impl Faults {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         let swarm = Swarm::draw(&mut rng);
         let mut world = World::new(Config::new(swarm.k), Conditions::CALM, self.seed, lines);
+        world.has_disks = swarm.disks;
         world.core.ledger.watches = true;
         world.core.ledger.skew = swarm.skew.unsigned_abs();
         let mut run = Run::new(self, swarm, world);
@@ -229,15 +230,13 @@ impl Run {
     fn store(&mut self, node: u32, key: Key, kind: RecordKind, live: bool) {
         let value = live.then(|| Bytes::copy_from_slice(&self.token.to_be_bytes()));
         let token = self.ask(key, kind, Some(value.clone().unwrap_or_default()));
-        // Who has signed a record signs what replaces it.
-        let signed = kind != RecordKind::VALUE || key.as_bytes()[0].is_multiple_of(3);
-        let proof = if signed { Bytes::from_static(&[1; PROOF_LEN]) } else { Bytes::new() };
+        let signed = key.as_bytes()[0].is_multiple_of(3);
         // A publisher that has restarted does not know what it removes: it must name a life that is long enough.
         let lives: &[u64] = if live { &[60, 600, 3_600, 7_200] } else { &[7_200] };
         let ttl = Duration::from_secs(pick(&mut self.world.rng, lives));
         self.counts.stores += 1;
         self.counts.removed += u64::from(!live);
-        let want = Want { token, key, kind, value, proof, ttl };
+        let want = Want { token, key, kind, value, signed, ttl };
         self.world.with(node, |node, cx| node.store(cx, want));
     }
 
@@ -352,7 +351,9 @@ impl Run {
             let verdict = core.ledger.read(&core.directory, core.now, &register, &read);
             if self.reckoning {
                 self.counts.reckoned += verdict.checked;
-                self.counts.excused += verdict.excused;
+                self.counts.died += verdict.died;
+                self.counts.forgotten += verdict.forgotten;
+                self.counts.outlived += verdict.outlived;
                 self.counts.misplaced += verdict.misplaced;
             }
         }

@@ -78,28 +78,29 @@ impl Version {
         (self.seq, self.flags, &self.value) == (copy.seq, copy.flags, &copy.value)
     }
 
-    /// The processes that had acknowledged it before `by` and have not ended.
-    pub(crate) fn survivors<'a>(
-        &'a self,
-        hosts: &'a Directory,
-        by: Micros,
-    ) -> impl Iterator<Item = u32> + 'a {
-        let runs = move |(&(node, boot), at): (&Process, &Micros)| {
-            let host = hosts.host(node);
-            (*at < by && host.up && host.boot == boot).then_some(node)
-        };
-        self.acks.iter().filter_map(runs)
+    /// The nodes that had acknowledged it before `by` and have what they had then.
+    pub(crate) fn survivors(&self, hosts: &Directory, by: Micros) -> BTreeSet<u32> {
+        let keeps = |&(node, boot): &Process| hosts.host(node).up && hosts.host(node).oldest <= boot;
+        self.acked(by).filter(keeps).map(|(node, _)| node).collect()
     }
 
-    /// How many processes had acknowledged it before `by`.
-    fn acked(&self, by: Micros) -> usize {
-        self.acks.values().filter(|at| **at < by).count()
+    /// The processes that had acknowledged it before `by`.
+    fn acked(&self, by: Micros) -> impl Iterator<Item = Process> {
+        self.acks.iter().filter(move |(_, at)| **at < by).map(|(process, _)| *process)
+    }
+
+    /// How many nodes that had acknowledged it before `by` have not got it any more: because they do not run,
+    /// and for any reason.
+    fn losses(&self, hosts: &Directory, by: Micros) -> (usize, usize) {
+        let nodes: BTreeSet<u32> = self.acked(by).map(|(node, _)| node).collect();
+        let dead = nodes.iter().filter(|node| !hosts.host(**node).up).count();
+        (dead, nodes.len() - self.survivors(hosts, by).len())
     }
 
     /// Whether enough nodes that are not among `survivors` hold this one from its publisher itself to answer
     /// a whole read at `by`: no copy of `newer` that another node vouches for replaces it there.
-    fn keeps_out(&self, newer: &Self, hosts: &Directory, by: Micros, survivors: &[u32]) -> bool {
-        let apart = self.survivors(hosts, by).filter(|node| !survivors.contains(node)).count();
+    fn keeps_out(&self, newer: &Self, hosts: &Directory, by: Micros, survivors: &BTreeSet<u32>) -> bool {
+        let apart = self.survivors(hosts, by).difference(survivors).count();
         self.seq < newer.seq && by < self.ends && apart >= newer.least
     }
 }
@@ -269,20 +270,22 @@ impl Ledger {
         for version in
             versions.iter().filter(|version| version.acknowledged.is_some_and(|at| at < read.began))
         {
-            let survivors: Vec<u32> = version.survivors(hosts, read.began).collect();
-            let promised = match read.heard {
-                Some(heard) => survivors.iter().any(|node| heard.contains(node)),
-                None => version.acked(read.began) - survivors.len() < version.least,
-            };
-            if !promised {
-                verdict.excused += 1;
-                continue;
+            let survivors = version.survivors(hosts, read.began);
+            let (dead, gone) = version.losses(hosts, read.began);
+            match read.heard {
+                Some(heard) if survivors.is_disjoint(heard) => continue,
+                None if gone >= version.least => {
+                    let why = if dead >= version.least { &mut verdict.died } else { &mut verdict.forgotten };
+                    *why += 1;
+                    continue;
+                }
+                _ => {}
             }
             // What has replaced it may have ended before it would have; then nobody needs to know of either.
             // A publisher that has restarted may have given both the same sequence.
             let is_other = |other: &Version| !std::ptr::eq(other, version);
             if versions.iter().any(|newer| is_other(newer) && newer.seq >= version.seq && newer.ends <= at) {
-                verdict.excused += 1;
+                verdict.outlived += 1;
                 continue;
             }
             let out_of_reach = || !hosts.any_close(&register.0, read.reach, &survivors);
@@ -336,8 +339,13 @@ pub(crate) struct Read<'a> {
 pub(crate) struct Verdict {
     /// Versions that had to be found.
     pub(crate) checked: u64,
-    /// Versions that nobody needs to know of any more.
-    pub(crate) excused: u64,
+    /// Versions that as many nodes had as must acknowledge them, and have not got any more because they died
+    /// for good.
+    pub(crate) died: u64,
+    /// The same, where some of them run but have lost their memory.
+    pub(crate) forgotten: u64,
+    /// Versions that were replaced by one that has ended since.
+    pub(crate) outlived: u64,
     /// Unsigned versions that were stored while the nodes closest to the key could not be reached, and are held
     /// only by nodes too far from it to vouch for them, or beside as many nodes as a read asks that have an
     /// older one from the publisher itself. Until their publisher publishes them again, nobody takes them from

@@ -33,7 +33,7 @@ use self::core::{Core, Cx, Directory, Event, Host};
 use self::ledger::Ledger;
 use self::message::Message;
 use self::network::{Conditions, Network};
-use self::node::{Config, Node};
+use self::node::{Config, Disk, Node};
 use self::queue::Queue;
 use self::trace::Trace;
 
@@ -46,6 +46,9 @@ pub(crate) struct World {
     config: Config,
     /// By number; none while it is down.
     nodes: Vec<Option<Box<Node>>>,
+    /// By number: what a process has left on its disk, if nodes have one.
+    disks: Vec<Option<Disk>>,
+    pub(crate) has_disks: bool,
 }
 
 impl World {
@@ -67,7 +70,15 @@ impl World {
             ledger: Ledger::default(),
         };
         // Where the virtual clock starts is the same to everybody: instants are only ever subtracted.
-        Self { core, rng, epoch: Instant::now(), config, nodes: Vec::new() }
+        Self {
+            core,
+            rng,
+            epoch: Instant::now(),
+            config,
+            nodes: Vec::new(),
+            disks: Vec::new(),
+            has_disks: false,
+        }
     }
 
     /// Makes a node with an id of its own, which does not run yet.
@@ -78,16 +89,21 @@ impl World {
         let skew = Skew::new(self.epoch, offset, skew);
         self.core.network.attach();
         self.nodes.push(None);
-        self.core.directory.add(Host { id: NodeId::from_bytes(id), boot: 0, up: false, skew })
+        self.disks.push(None);
+        self.core.directory.add(Host { id: NodeId::from_bytes(id), boot: 0, oldest: 0, up: false, skew })
     }
 
-    /// Starts a process of a node with an empty memory, which joins through `seeds`.
+    /// Starts a process of a node, which joins through `seeds`, with what is on its disk.
     pub(crate) fn boot(&mut self, node: u32, seeds: &[u32]) {
+        let disk = self.disks[node as usize].take();
         let host = &mut self.core.directory.hosts[node as usize];
         (host.boot, host.up) = (host.boot + 1, true);
+        if disk.is_none() {
+            host.oldest = host.boot;
+        }
         let seed = self.rng.next_u64();
         let mut cx = cx(&mut self.core, node);
-        let process = Node::new(&mut cx, self.config, seed, seeds);
+        let process = Node::new(&mut cx, self.config, seed, seeds, disk);
         self.nodes[node as usize] = Some(Box::new(process));
         self.core.trace.line(self.core.now, || format!("{node} starts"));
     }
@@ -95,7 +111,8 @@ impl World {
     /// Ends the process of a node, and with it its memory.
     pub(crate) fn crash(&mut self, node: u32) {
         self.core.directory.hosts[node as usize].up = false;
-        self.nodes[node as usize] = None;
+        let process = self.nodes[node as usize].take();
+        self.disks[node as usize] = process.filter(|_| self.has_disks).map(|process| process.into_disk());
         self.core.trace.line(self.core.now, || format!("{node} crashes"));
     }
 

@@ -32,8 +32,12 @@ pub(crate) struct Counts {
     pub(crate) reads: u64,
     pub(crate) read: u64,
     pub(crate) reckoned: u64,
-    /// Acknowledged, but as many of its replicas as must acknowledge have died.
-    pub(crate) excused: u64,
+    /// Acknowledged, but as many of its replicas as must acknowledge have died for good.
+    pub(crate) died: u64,
+    /// The same, where some of them have only lost their memory.
+    pub(crate) forgotten: u64,
+    /// Acknowledged, but replaced by what has ended since.
+    pub(crate) outlived: u64,
     /// Acknowledged, but held out of reach.
     pub(crate) misplaced: u64,
 }
@@ -62,7 +66,9 @@ impl AddAssign for Counts {
             (&mut self.reads, other.reads),
             (&mut self.read, other.read),
             (&mut self.reckoned, other.reckoned),
-            (&mut self.excused, other.excused),
+            (&mut self.died, other.died),
+            (&mut self.forgotten, other.forgotten),
+            (&mut self.outlived, other.outlived),
             (&mut self.misplaced, other.misplaced),
         ];
         for (sum, more) in pairs {
@@ -98,8 +104,9 @@ impl fmt::Display for Counts {
         )?;
         write!(
             f,
-            "called in at the end {}; excused because a quorum of their replicas died {}; out of reach {}",
-            self.reckoned, self.excused, self.misplaced
+            "called in at the end {}; not because of the replicas a quorum died for good {}, or lost their memory \
+             {}; nor because what replaced them has ended {}, or they are out of reach {}",
+            self.reckoned, self.died, self.forgotten, self.outlived, self.misplaced
         )
     }
 }

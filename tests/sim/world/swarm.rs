@@ -18,6 +18,8 @@ pub(crate) struct Swarm {
     pub(crate) crash_every: Option<Micros>,
     pub(crate) cut_every: Option<Micros>,
     pub(crate) slow_every: Option<Micros>,
+    /// Whether nodes that do not die for good come back with their records.
+    pub(crate) disks: bool,
     /// Of a hundred crashes, how many are for good.
     pub(crate) for_good: u32,
     /// Mean time between operations.
@@ -43,6 +45,7 @@ impl Swarm {
             crash_every: pick(rng, &[None, Some(MINUTE), Some(20 * SECOND), Some(5 * SECOND)]),
             cut_every: pick(rng, &[None, Some(2 * MINUTE), Some(40 * SECOND)]),
             slow_every: pick(rng, &[None, None, Some(MINUTE), Some(15 * SECOND)]),
+            disks: pick(rng, &[false, true]),
             for_good: pick(rng, &[0, 20, 50]),
             op_every: pick(rng, &[SECOND / 5, SECOND / 2, 2 * SECOND]),
             keys: pick(rng, &[4, 16, 64]),

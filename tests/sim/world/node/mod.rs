@@ -41,6 +41,22 @@ use super::message::{Ask, Message};
 /// Messages of a handshake.
 const HANDSHAKE: u32 = 4;
 
+/// Sequences that are reserved at a time, as in the library.
+const SEQUENCES: u64 = 65_536;
+
+/// What outlives a process.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    records: Option<Box<Records>>,
+    next_seq: u64,
+}
+
+impl Default for Disk {
+    fn default() -> Self {
+        Self { records: None, next_seq: 1 }
+    }
+}
+
 /// How a request was sent.
 struct Sent {
     nonce: u32,
@@ -76,11 +92,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A process with an empty memory, which joins through `seeds`.
-    pub(crate) fn new(cx: &mut Cx<'_>, config: Config, seed: u64, seeds: &[u32]) -> Self {
+    /// A process that joins through `seeds` with what an earlier one has left on disk, if there is one.
+    pub(crate) fn new(cx: &mut Cx<'_>, config: Config, seed: u64, seeds: &[u32], disk: Option<Disk>) -> Self {
         let own = cx.id(cx.me);
         cx.wake(cx.core.now, Wake::Upkeep);
-        Self {
+        let Disk { records, next_seq } = disk.unwrap_or_default();
+        let mut node = Self {
             own,
             config,
             seed,
@@ -93,13 +110,23 @@ impl Node {
             links: Links::default(),
             ops: BTreeMap::new(),
             surveys: 0,
-            records: None,
-            next_seq: 1,
+            records: records.map(Records::reopened),
+            next_seq,
             next_op: 0,
             next_nonce: 0,
             woken_at: Some(cx.core.now),
             checked: None,
+        };
+        if node.records.is_some() {
+            node.records(cx);
         }
+        node
+    }
+
+    /// What a process that ends leaves on its disk: no replica acknowledges what is not there yet, and
+    /// sequences are reserved ahead of their use.
+    pub(crate) fn into_disk(self) -> Disk {
+        Disk { records: self.records, next_seq: self.next_seq + SEQUENCES }
     }
 
     /// Takes in a message.

@@ -24,7 +24,8 @@ pub(crate) struct Want {
     pub(crate) kind: RecordKind,
     /// Nothing to remove what is there.
     pub(crate) value: Option<Bytes>,
-    pub(crate) proof: Bytes,
+    /// Whether it carries a proof although nothing asks for one.
+    pub(crate) signed: bool,
     pub(crate) ttl: Duration,
 }
 
@@ -136,7 +137,7 @@ impl Node {
         };
         let seq = self.next_seq;
         self.next_seq += 1;
-        let copy = self.publish(cx, want, seq);
+        let copy = self.publish(cx, want, seq, want.signed || again.is_some());
         cx.core.ledger.written(cx.core.now, (cx.me, cx.boot), self.config.k, &copy);
         for node in set.nodes.iter() {
             let ask = Ask::Store { publisher: self.own, records: [copy.clone()].into() };

@@ -8,7 +8,7 @@ use foveola::dht::log::{Draft, LogLimits, PublicationLog};
 use foveola::dht::replication::Neighbourhood;
 use foveola::dht::store::{Origin, Shard, StoreLimits};
 use foveola::id::{Key, NodeId};
-use foveola::wire::TOMBSTONE;
+use foveola::wire::{PROOF_LEN, RecordKind, TOMBSTONE};
 
 use super::super::clock::SECOND;
 use super::super::core::{Cx, Wake};
@@ -30,6 +30,15 @@ pub(crate) struct Records {
     pub(super) late: Vec<(Origin, Copied)>,
     /// Whether it will be looked at within a second.
     tended: bool,
+}
+
+impl Records {
+    /// The records as the next process finds them: what was only in memory is gone.
+    pub(super) fn reopened(mut records: Box<Self>) -> Box<Self> {
+        records.late.clear();
+        records.tended = false;
+        records
+    }
 }
 
 /// Copies on their way to one node.
@@ -78,15 +87,20 @@ impl Node {
         &mut self.records(cx).shard
     }
 
-    /// Enters a record into the publication log and returns the copy that is sent.
-    pub(super) fn publish(&mut self, cx: &mut Cx<'_>, want: &Want, seq: u64) -> Copied {
+    /// Enters a record into the publication log and returns the copy that is sent. It is signed if it is to be,
+    /// or removes something, or follows what was signed.
+    pub(super) fn publish(&mut self, cx: &mut Cx<'_>, want: &Want, seq: u64, signed: bool) -> Copied {
         let flags = if want.value.is_some() { 0 } else { TOMBSTONE };
+        let signed = signed || want.value.is_none() || want.kind != RecordKind::VALUE;
+        let proof = signed.then(|| Box::new([1; PROOF_LEN]));
         let value = want.value.clone().unwrap_or_default();
-        let proof = want.proof.first_chunk().map(|proof| Box::new(*proof));
         let draft = Draft { kind: want.kind, flags, seq, ttl: want.ttl, proof, value };
         let (now, publisher) = (cx.now, self.own);
         let log = &mut self.records(cx).log;
-        log.publish(now, want.key, draft).expect("the log of a simulated node is never full");
+        let follows = log.publish(now, want.key, draft).expect("the log of a simulated node is never full");
+        if follows && !signed {
+            return self.publish(cx, want, seq, true);
+        }
         let own = log.find(now, &want.key, want.kind).expect("it was published right now");
         copied(publisher, want.key, own)
     }
