@@ -268,7 +268,8 @@ impl DhtService {
         let listens = Listens::new(peer, &endpoints);
         self.pool.learn(*peer, endpoints);
         let inserted = lock(&self.members).connected(now, *peer, remote.ip().to_canonical(), listens);
-        lock(&self.changes).connected(*peer, hello.boot);
+        let holds = self.shards.iter().any(|shard| !lock(shard).is_empty());
+        lock(&self.changes).connected(*peer, hello.boot, holds);
         self.save_contact(peer);
         if let Insert::Full { ping: Some(ping) } = inserted {
             self.check(ping);

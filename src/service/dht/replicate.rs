@@ -45,14 +45,17 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// A peer has completed its handshake in the process `boot`.
-    pub(super) fn connected(&mut self, peer: NodeId, boot: u64) {
+    /// A peer has completed its handshake in the process `boot`. If nothing is held that it could be `owed`,
+    /// what comes later is not either: whoever brings that finds the peer there.
+    pub(super) fn connected(&mut self, peer: NodeId, boot: u64, owed: bool) {
         if self.boots.len() >= BOOTS_MAX && !self.boots.contains_key(&peer) {
             self.boots.clear();
         }
         if self.boots.insert(peer, boot) != Some(boot) {
             self.lost.retain(|other| *other != peer);
-            note(&mut self.came, peer);
+            if owed {
+                note(&mut self.came, peer);
+            }
         }
     }
 
@@ -246,5 +249,24 @@ impl DhtService {
                 out.push(*to, &parcel, Some(pace)).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_while_nothing_is_held_is_owed_nothing() {
+        let [first, second] = [1, 2].map(|byte| NodeId::from_bytes([byte; 32]));
+        let mut changes = Changes::default();
+        changes.connected(first, 1, false);
+        changes.connected(second, 1, true);
+        assert!(changes.is_here(&first) && changes.is_here(&second));
+        assert_eq!(changes.take(), (vec![second], vec![]));
+        changes.connected(first, 1, true);
+        assert_eq!(changes.take(), (vec![], vec![]), "it was there before");
+        changes.connected(first, 2, true);
+        assert_eq!(changes.take(), (vec![first], vec![]), "it has restarted with an empty store");
     }
 }
