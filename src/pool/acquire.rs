@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::policy::types::Acquire;
-use super::{DialError, DialState, Lease, Pool, State, dial};
+use super::{DialError, DialState, Lease, Leases, Peer, Pool, State, dial};
 use crate::id::NodeId;
 use crate::runtime;
 
@@ -45,12 +44,22 @@ impl AcquireError {
 
 /// What [`Pool::poll`] found.
 enum Step {
-    Ready(Lease),
+    /// The resident connection, of which a lease is counted.
+    Ready(Arc<Peer>),
     Dialing(watch::Receiver<DialState>),
     Full,
     /// No dial before this.
     BackOff(Instant),
     Failed(AcquireError),
+}
+
+impl Step {
+    fn ready(self) -> Option<Arc<Peer>> {
+        match self {
+            Self::Ready(peer) => Some(peer),
+            Self::Dialing(_) | Self::Full | Self::BackOff(_) | Self::Failed(_) => None,
+        }
+    }
 }
 
 impl Pool {
@@ -75,7 +84,7 @@ impl Pool {
             let step = self.poll(&mut self.inner.lock(), runtime::now(), peer);
             drop(waited.take());
             match step {
-                Step::Ready(lease) => return Ok(lease),
+                Step::Ready(peer) => return Ok(self.lease_of(peer)),
                 Step::Failed(error) => return Err(error),
                 Step::Dialing(mut dial) => {
                     let failed = tokio::select! {
@@ -120,42 +129,48 @@ impl Pool {
         }
     }
 
-    /// Leases of those of `peers` that are resident, in their order; a dial is begun to the others.
-    ///
-    /// Takes the lock once for all of them.
-    pub(crate) fn try_acquire(&self, peers: &[NodeId], mut each: impl FnMut(usize, Option<Lease>)) {
-        let now = runtime::now();
-        let mut state = self.inner.lock();
-        let steps: SmallVec<[Step; 4]> = peers.iter().map(|peer| self.poll(&mut state, now, peer)).collect();
-        // A lease that is dropped takes the lock: it must not be held when leases are handed out.
-        drop(state);
-        for (i, step) in steps.into_iter().enumerate() {
-            match step {
-                Step::Ready(lease) => each(i, Some(lease)),
-                Step::Dialing(_) | Step::Full | Step::BackOff(_) | Step::Failed(_) => each(i, None),
-            }
-        }
+    /// A lease of the connection to `peer` if it is resident; otherwise a dial is begun.
+    pub(crate) fn try_acquire(&self, peer: &NodeId) -> Option<Lease> {
+        let step = self.poll(&mut self.inner.lock(), runtime::now(), peer);
+        step.ready().map(|peer| self.lease_of(peer))
     }
 
-    /// Leases of those of `peers` that are resident, in their order; nobody is dialed.
-    ///
-    /// Takes the lock once for all of them.
-    pub(crate) fn resident(&self, peers: &[NodeId], mut each: impl FnMut(usize, Option<Lease>)) {
+    /// Leases of those of `peers` that are resident; a dial is begun to the others.
+    pub(crate) fn try_acquire_all(&self, peers: &[NodeId]) -> Leases {
         let now = runtime::now();
         let mut state = self.inner.lock();
-        let mut lease =
-            |peer: &NodeId| match state.policy.is_live(*peer).then(|| self.poll(&mut state, now, peer)) {
-                Some(Step::Ready(lease)) => Some(lease),
-                _ => None,
-            };
-        let leases: SmallVec<[Option<Lease>; 4]> = peers.iter().map(&mut lease).collect();
-        drop(state);
-        leases.into_iter().enumerate().for_each(|(i, lease)| each(i, lease));
+        let peers = peers.iter().map(|peer| self.poll(&mut state, now, peer).ready()).collect();
+        Leases::new(peers, Arc::clone(&self.inner))
+    }
+
+    /// A lease of the connection to `peer` if it is resident; nobody is dialed.
+    pub(crate) fn resident(&self, peer: &NodeId) -> Option<Lease> {
+        let ready = self.poll_resident(&mut self.inner.lock(), runtime::now(), peer);
+        ready.map(|peer| self.lease_of(peer))
+    }
+
+    /// Leases of those of `peers` that are resident; nobody is dialed.
+    pub(crate) fn resident_all(&self, peers: &[NodeId]) -> Leases {
+        let now = runtime::now();
+        let mut state = self.inner.lock();
+        let peers = peers.iter().map(|peer| self.poll_resident(&mut state, now, peer)).collect();
+        Leases::new(peers, Arc::clone(&self.inner))
+    }
+
+    fn lease_of(&self, peer: Arc<Peer>) -> Lease {
+        Lease::new(peer, Arc::clone(&self.inner))
+    }
+
+    fn poll_resident(&self, state: &mut State, now: Instant, peer: &NodeId) -> Option<Arc<Peer>> {
+        if state.policy.is_live(*peer) { self.poll(state, now, peer).ready() } else { None }
     }
 
     fn poll(&self, state: &mut State, now: Instant, peer: &NodeId) -> Step {
         match state.policy.acquire(now, *peer) {
-            Acquire::Ready { id, handle } => Step::Ready(Lease::new(handle, id, Arc::clone(&self.inner))),
+            Acquire::Ready { id, handle } => {
+                debug_assert_eq!(id, handle.conn, "a lease is given back by the connection itself");
+                Step::Ready(handle)
+            }
             Acquire::Dialing => match state.dials.get(peer) {
                 Some((_, dial)) => Step::Dialing(dial.clone()),
                 None => Step::Full,

@@ -98,8 +98,8 @@ impl Inner {
         let now = runtime::now();
         let (admitted, retired) = match state.policy.admit(now, candidate) {
             Admit::Kept { retire } => match state.policy.acquire(now, intro.peer) {
-                Acquire::Ready { id, handle } => {
-                    (Admitted::Kept(Lease::new(handle, id, Arc::clone(self))), retire)
+                Acquire::Ready { handle, .. } => {
+                    (Admitted::Kept(Lease::new(handle, Arc::clone(self))), retire)
                 }
                 _ => unreachable!("a connection that was kept under this lock is ready"),
             },

@@ -3,21 +3,22 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::Inner;
 use super::peer::Peer;
-use super::policy::types::ConnId;
 
 /// A use of a pooled connection; dropping it gives the use back.
 #[derive(Debug)]
 pub(crate) struct Lease {
     peer: Arc<Peer>,
-    conn: ConnId,
     pool: Arc<Inner>,
 }
 
 impl Lease {
-    pub(super) fn new(peer: Arc<Peer>, conn: ConnId, pool: Arc<Inner>) -> Self {
-        Self { peer, conn, pool }
+    /// A use of the connection that the policy has counted.
+    pub(super) fn new(peer: Arc<Peer>, pool: Arc<Inner>) -> Self {
+        Self { peer, pool }
     }
 
     /// The connection, which may be lost at any time.
@@ -36,6 +37,31 @@ impl Deref for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.release(self.conn);
+        self.pool.release([&self.peer]);
+    }
+}
+
+/// Uses of the connections to several peers, which are had and given back together: a use of each would
+/// take the lock of the pool as often as there are peers.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    peers: SmallVec<[Option<Arc<Peer>>; 4]>,
+    pool: Arc<Inner>,
+}
+
+impl Leases {
+    pub(super) fn new(peers: SmallVec<[Option<Arc<Peer>>; 4]>, pool: Arc<Inner>) -> Self {
+        Self { peers, pool }
+    }
+
+    /// The connections in the order in which they were asked for; none to a peer that is not resident.
+    pub(crate) fn peers(&self) -> &[Option<Arc<Peer>>] {
+        &self.peers
+    }
+}
+
+impl Drop for Leases {
+    fn drop(&mut self) {
+        self.pool.release(self.peers.iter().flatten());
     }
 }

@@ -39,7 +39,7 @@ pub use dial::DialError;
 pub use inbound::RequestError;
 pub(crate) use inbound::{Inbound, Outcome, Promise, Sink, Tag, Violation};
 pub(crate) use later::Later;
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, Leases};
 pub(crate) use outbox::{LANE_FRAME_MAX, Refusal};
 pub(crate) use peer::{Peer, Room};
 pub use policy::config::{PoolConfig, PoolConfigError};
@@ -268,16 +268,22 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn release(self: &Arc<Self>, conn: ConnId) {
-        let released = self.lock().policy.release(runtime::now(), conn);
-        match released {
-            Release::Done => {}
-            // A drain watches the connection itself: nothing is left to be done at the last release.
-            Release::Drained { id, handle } => {
-                tracing::trace!(peer = %format_args!("{:.8}", handle.id), conn = id.0, "last lease released");
+    fn release<'p>(&self, peers: impl IntoIterator<Item = &'p Arc<Peer>>) {
+        let now = runtime::now();
+        let mut evicted = Vec::new();
+        let mut state = self.lock();
+        for peer in peers {
+            match state.policy.release(now, peer.conn) {
+                Release::Done => {}
+                // A drain watches the connection itself: nothing is left to be done at the last release.
+                Release::Drained { id, handle } => {
+                    tracing::trace!(peer = %format_args!("{:.8}", handle.id), conn = id.0, "last lease released");
+                }
+                Release::Evict(retire) => evicted.push(retire),
             }
-            Release::Evict(retire) => self.retire(Some(retire)),
         }
+        drop(state);
+        self.retire(evicted);
         self.room.notify_waiters();
     }
 

@@ -117,9 +117,7 @@ impl DhtService {
         let sink: Arc<dyn Sink> = Arc::<FindOp>::clone(op);
         let count = u32::try_from(keys.len()).unwrap_or(u32::MAX);
         let tag = Tag { peer, first: 0, count };
-        let mut ready = None;
-        self.pool.try_acquire(&[node], |_, lease| ready = lease);
-        if let Some(lease) = ready
+        if let Some(lease) = self.pool.try_acquire(&node)
             && push(&lease, kind, &keys, deadline, &sink, tag).is_ok()
         {
             return;

@@ -20,7 +20,7 @@ use crate::addr::Endpoint;
 use crate::dht::lookup::{ALPHA_MAX, Lookup, LookupConfig, Outcome, Step};
 use crate::dht::rtt::Timing;
 use crate::id::{Key, NodeId};
-use crate::pool::{Lease, Outcome as Ended, Promise, Refusal, RequestError, Sink, Tag, deliver};
+use crate::pool::{Outcome as Ended, Peer, Promise, Refusal, RequestError, Sink, Tag, deliver};
 use crate::runtime;
 use crate::service::path::{Access, Answer as Routed};
 use crate::wire::{self, CONTACTS_MAX, Class, FindBatch, FindNode, HEADER_LEN, RecordKind};
@@ -172,14 +172,14 @@ impl DhtService {
 
 impl Query {
     /// Queues the query. A refusal may come after half of it: it may be queued again.
-    fn push(&self, lease: &Lease, sink: &Arc<dyn Sink>, peer: u16) -> Result<(), Refusal> {
+    fn push(&self, to: &Arc<Peer>, sink: &Arc<dyn Sink>, peer: u16) -> Result<(), Refusal> {
         let waiting = |first| (Arc::clone(sink), Tag { peer, first, count: 1 });
         if let Some(kind) = self.value {
             let encode = |id, out: &mut BytesMut| self.encode_value(kind, id, out);
-            lease.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(VALUES), encode)?;
+            to.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(VALUES), encode)?;
         }
         let encode = |id, out: &mut BytesMut| self.encode_nodes(id, out);
-        lease.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(NODES), encode).map(drop)
+        to.try_request(Class::Request, QUERY_BYTES, self.deadline, waiting(NODES), encode).map(drop)
     }
 
     // Both are far below the limits of a frame.
@@ -270,16 +270,15 @@ impl<'a> Search<'a> {
             return until;
         }
         self.query.deadline = runtime::after(self.service.config.request_timeout);
-        let mut leases: SmallVec<[Option<Lease>; ALPHA_MAX]> = SmallVec::new();
-        self.service.pool.resident(&nodes, |_, lease| leases.push(lease));
-        for ((node, lease), peer) in nodes.into_iter().zip(leases).zip(first..) {
+        let leases = self.service.pool.resident_all(&nodes);
+        for ((node, connected), peer) in nodes.into_iter().zip(leases.peers()).zip(first..) {
             let peer = u16::try_from(peer).unwrap_or(u16::MAX);
-            let warm = lease.is_some();
+            let warm = connected.is_some();
             self.asked.push(Asked { node, at: now, warm });
             if !warm {
                 self.lookup.allow(now, &node, self.cold);
             }
-            if lease.is_none_or(|lease| self.query.push(&lease, &self.sink, peer).is_err()) {
+            if connected.as_ref().is_none_or(|to| self.query.push(to, &self.sink, peer).is_err()) {
                 self.connect(node, peer);
             }
         }

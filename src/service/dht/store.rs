@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use super::part::Part;
 use super::publish::{StoreOptions, check, full};
-use super::store_op::{Leases, StoreOp};
+use super::store_op::StoreOp;
 use super::{DEFERRED_SHARE, DhtService, LookupStats, RECORD_KINDS, Receipt, ReplicaSet};
 use crate::dht::ack::{Ack, NotEnoughReplicas, required};
 use crate::dht::log::LogFull;
@@ -179,13 +179,11 @@ impl DhtService {
         self.sequences(1, runtime::after(options.timeout)).await;
         let now = runtime::now();
         let deadline = runtime::after(options.timeout);
-        let leases = self.leases(&set);
-        let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
-            leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
+        let leases = self.pool.try_acquire_all(&set.nodes);
         let keys = std::iter::once(key);
         let op = Arc::new(StoreOp::new(Arc::clone(&set.nodes), set.target, required, keys, leases, late));
         let mut encoded = BytesMut::with_capacity(value.len() + wire::RECORD_OVERHEAD_MAX);
-        let mut sending = Sending::new(self, &set.nodes, &peers, &op, deadline, Class::Request);
+        let mut sending = Sending::new(self, &set.nodes, &op, deadline, Class::Request);
         {
             let mut log = self.log(&key);
             if let Some(before) = again
@@ -238,12 +236,6 @@ impl DhtService {
         Ok((set, outcome.map(stats)))
     }
 
-    pub(super) fn leases(&self, set: &ReplicaSet) -> Leases {
-        let mut leases = SmallVec::with_capacity(set.nodes.len());
-        self.pool.try_acquire(&set.nodes, |_, lease| leases.push(lease));
-        leases
-    }
-
     /// Goes on above a sequence that an earlier process of this node is said to have given out; `false`
     /// when that is not believed.
     pub(super) fn jump(&self, seq: u64) -> bool {
@@ -273,12 +265,12 @@ impl<'a> Sending<'a> {
     pub(super) fn new(
         service: &'a Arc<DhtService>,
         nodes: &'a [NodeId],
-        peers: &'a [Option<Arc<Peer>>],
-        op: &Arc<StoreOp>,
+        op: &'a Arc<StoreOp>,
         deadline: Instant,
         class: Class,
     ) -> Self {
         let sink: Arc<dyn Sink> = Arc::<StoreOp>::clone(op);
+        let peers = op.peers();
         Self { service, nodes, peers, sink, deadline, class, deferred: SmallVec::new(), queued: 0 }
     }
 

@@ -184,11 +184,10 @@ impl DhtService {
     ) -> Flight {
         let count = u64::try_from(chunk.items.len()).unwrap_or(u64::MAX);
         self.sequences(count, runtime::after(options.timeout)).await;
-        let leases = self.leases(&chunk.set);
-        let peers: SmallVec<[Option<Arc<Peer>>; 4]> =
-            leases.iter().map(|lease| lease.as_ref().map(|lease| Arc::clone(lease.peer()))).collect();
+        let leases = self.pool.try_acquire_all(&chunk.set.nodes);
         let size = chunk.items.iter().map(|i| encoded_max(&items[*i as usize])).sum();
-        let mut rooms = self.rooms(&chunk.set.nodes, &peers, size, options.timeout, &mut progress.slow).await;
+        let mut rooms =
+            self.rooms(&chunk.set.nodes, leases.peers(), size, options.timeout, &mut progress.slow).await;
         let now = runtime::now();
         let deadline = runtime::after(options.timeout);
         let (places, shards) = by_shard(chunk.items.iter().map(|i| &items[*i as usize].0));
@@ -205,7 +204,7 @@ impl DhtService {
             Arc::downgrade(self),
         ));
         let nodes = &chunk.set.nodes;
-        let mut sending = Sending::new(self, nodes, &peers, &op, deadline, Class::Bulk);
+        let mut sending = Sending::new(self, nodes, &op, deadline, Class::Bulk);
         let mut encoded = BytesMut::with_capacity(size);
         for (shard, range) in shards {
             let run = &order[range.clone()];

@@ -14,11 +14,8 @@ use super::DhtService;
 use super::receipt::Receipt;
 use crate::dht::tally::Tally;
 use crate::id::{Key, NodeId};
-use crate::pool::{Lease, Outcome, RequestError, Sink, Tag};
+use crate::pool::{Leases, Outcome, Peer, RequestError, Sink, Tag};
 use crate::wire::Status;
-
-/// The uses of the replicas' connections, where there are any.
-pub(super) type Leases = SmallVec<[Option<Lease>; 4]>;
 
 /// A store of some records to one replica set.
 pub(super) struct StoreOp {
@@ -29,7 +26,7 @@ pub(super) struct StoreOp {
     /// Who stores again what is refused after the receipts were handed out.
     late: Weak<DhtService>,
     /// Keeps the connections of the replicas from eviction.
-    _leases: Leases,
+    leases: Leases,
 }
 
 struct State {
@@ -70,11 +67,16 @@ impl StoreOp {
         let items: SmallVec<[Item; 1]> = keys.map(Item::new).collect();
         let undecided = if required == 0 { 0 } else { items.len() };
         let state = Mutex::new(State { items, undecided, waker: None, taken: false });
-        Self { replicas, required, target, state, late, _leases: leases }
+        Self { replicas, required, target, state, late, leases }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connections to the replicas, where there are any.
+    pub(super) fn peers(&self) -> &[Option<Arc<Peer>>] {
+        self.leases.peers()
     }
 
     /// The sequence number that item `i` was given.

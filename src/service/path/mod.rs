@@ -283,9 +283,7 @@ impl PathService {
     }
 
     async fn hand_on(&self, hop: &Hop, way: &Way, route: &Route<'_>, origin: &NodeId) -> Handed {
-        let mut lease = None;
-        self.pool.try_acquire(&[hop.next], |_, ready| lease = ready);
-        let Some(lease) = lease else { return Handed::Unsent };
+        let Some(lease) = self.pool.try_acquire(&hop.next) else { return Handed::Unsent };
         let passed = way.passed().to_vec();
         let left_ms = u32::try_from(hop.left.as_millis()).unwrap_or(u32::MAX);
         let next = Route { left_ms, hops: hop.hops, passed, ..route.clone() };

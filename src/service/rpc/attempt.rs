@@ -141,8 +141,7 @@ impl RpcService {
         connected: &mut Instant,
     ) -> Result<Bytes, CallError> {
         let lost = |error| CallError::of_request(provider, error);
-        let mut ready = None;
-        self.pool.resident(&[provider], |_, lease| ready = lease);
+        let mut ready = self.pool.resident(&provider);
         let mut tries = 0;
         let body = loop {
             tries += 1;

@@ -68,7 +68,7 @@ impl DhtService {
         let deadline = runtime::after(timeout);
         let nodes: Vec<NodeId> = contacts.iter().map(|contact| contact.id).collect();
         // Dials to all of them begin at once; waiting for each in turn costs no more than the slowest.
-        self.pool.try_acquire(&nodes, |_, lease| drop(lease));
+        drop(self.pool.try_acquire_all(&nodes));
         for Contact { id, endpoints, .. } in contacts {
             if self.pool.acquire(id, deadline).await.is_err() {
                 continue;
