@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod arms;
+pub(crate) mod calls;
 pub(crate) mod far;
 pub(crate) mod memory;
 

@@ -1,7 +1,7 @@
 //! The old path, for comparison: a connection of its own for every message.
 //!
 //! The wire, TLS with its checks, HELLO and the replicas are those of the pooled path; only what is done
-//! with connections differs. [`Arm::Legacy`] is the predecessor: it opens a connection, writes one STORE,
+//! with connections differs. [`Arm::Legacy`] is the predecessor: it opens a connection, writes one message,
 //! sleeps, closes, and goes on to the next replica, one store at a time. [`Arm::Fresh`] is the best that
 //! can be had without keeping connections: all replicas at once, closed as soon as the reply is there.
 //!
@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-pub use error::{ClientError, StoreError};
+pub use error::{ClientError, MessageError};
 
 use crate::id::{Key, NodeId};
 use crate::node::Node;
@@ -105,19 +105,19 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] of the first replica that failed; the others may hold the record.
+    /// [`MessageError`] of the first replica that failed; the others may hold the record.
     ///
     /// # Cancel safety
     ///
     /// A dropped future may have stored the record; what is in flight goes on until it ends or times out.
-    pub async fn store(&self, key: Key, value: impl Into<Bytes>) -> Result<Receipt, StoreError> {
+    pub async fn store(&self, key: Key, value: impl Into<Bytes>) -> Result<Receipt, MessageError> {
         let value = value.into();
         let slot = Arc::new(Slots::take(&self.slots).await);
         let seq = self.seq.fetch_add(1, Ordering::Relaxed);
         let frame = exchange::frame(slot.publisher(), key, seq, self.node.config().ttl, &value)?;
         let replicas = self.node.replicas(&key);
         if replicas.is_empty() {
-            return Err(StoreError::NoReplicas);
+            return Err(MessageError::NoReplicas);
         }
         match self.arm {
             Arm::Legacy => {
@@ -131,16 +131,42 @@ impl Client {
         Ok(Receipt { publisher: slot.publisher(), seq, replicas, handshakes })
     }
 
+    /// Calls `service` of `provider` with `args`; the result is there only of [`Arm::Fresh`], since
+    /// [`Arm::Legacy`] does not wait for one.
+    ///
+    /// # Errors
+    ///
+    /// [`MessageError`] when the call was not made, or has no result.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future may have made the call.
+    pub async fn call(
+        &self,
+        provider: NodeId,
+        service: &str,
+        args: &[u8],
+    ) -> Result<Option<Bytes>, MessageError> {
+        let slot = Arc::new(Slots::take(&self.slots).await);
+        let id = self.seq.fetch_add(1, Ordering::Relaxed);
+        let order = self.order(&slot, provider)?;
+        let frame = exchange::call_frame(service, args, id, self.node.config().request_timeout)?;
+        match self.arm {
+            Arm::Legacy => order.leave(frame).await.map(|()| None),
+            Arm::Fresh => order.exchange(frame, exchange::answered).await.map(Some),
+        }
+    }
+
     /// Opens a verified connection to `peer`, both sides having accepted HELLO, and closes it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when there is no connection to be had.
+    /// [`MessageError`] when there is no connection to be had.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: a dropped future abandons the attempt.
-    pub async fn dial(&self, peer: NodeId) -> Result<(), StoreError> {
+    pub async fn dial(&self, peer: NodeId) -> Result<(), MessageError> {
         let slot = Arc::new(Slots::take(&self.slots).await);
         let ready = self.order(&slot, peer)?.dial().await?;
         ready.intro.connection.close(CloseCode::Shutdown);
@@ -153,12 +179,12 @@ impl Client {
         slot: &Arc<Slot>,
         replicas: &[NodeId],
         frame: &Bytes,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), MessageError> {
         let (done, mut results) = mpsc::channel(replicas.len());
         for replica in replicas {
             let (order, frame, done) = (self.order(slot, *replica)?, frame.clone(), done.clone());
             self.tasks.spawn(async move {
-                let _ = done.send(order.store(frame).await).await;
+                let _ = done.send(order.exchange(frame, exchange::stored).await).await;
             });
         }
         drop(done);
@@ -168,13 +194,13 @@ impl Client {
             ended += 1;
             outcome = outcome.and(result);
         }
-        if ended < replicas.len() { outcome.and(Err(StoreError::Shutdown)) } else { outcome }
+        if ended < replicas.len() { outcome.and(Err(MessageError::Shutdown)) } else { outcome }
     }
 
-    fn order(&self, slot: &Arc<Slot>, peer: NodeId) -> Result<Order, StoreError> {
+    fn order(&self, slot: &Arc<Slot>, peer: NodeId) -> Result<Order, MessageError> {
         let addresses = self.node.addresses(&peer);
         let remote = addresses.iter().find_map(crate::addr::Endpoint::socket_addr);
-        let remote = remote.ok_or(StoreError::NoAddress(peer))?;
+        let remote = remote.ok_or(MessageError::NoAddress(peer))?;
         Ok(Order { slot: Arc::clone(slot), peer, remote, patience: self.node.config().request_timeout })
     }
 }

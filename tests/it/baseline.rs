@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use foveola::baseline::{Arm, Client, IN_FLIGHT_MAX, LEGACY_PAUSE, Receipt};
+use foveola::baseline::{Arm, Client, IN_FLIGHT_MAX, LEGACY_PAUSE, MessageError, Receipt};
 use foveola::mesh::LocalMesh;
-use foveola::{Key, Node, NodeId, Side};
+use foveola::wire::CallStatus;
+use foveola::{HandlerError, Key, Node, NodeId, Request, Side};
+
+use crate::util::{PATIENCE, until};
 
 const REPLICAS: usize = 4;
 
@@ -109,5 +113,26 @@ async fn a_dial_is_a_handshake_and_reaches_only_whom_it_names() {
     assert_eq!(peer.stats().handshakes, accepted + 10);
     assert!(client.dial(NodeId::from_bytes([7; 32])).await.is_err(), "nobody has this id");
     assert_eq!(pooled(&mesh), before);
+    mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_may_take_the_old_path_as_well() {
+    let mesh = LocalMesh::builder().nodes(2).spawn().await.unwrap();
+    let (provider, caller) = (mesh.node(0), mesh.node(1));
+    let calls = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&calls);
+    let handler = move |request: Request| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move { Ok::<_, HandlerError>(request.args) }
+    };
+    let _service = provider.rpc().advertise_raw("echo", handler).await.unwrap();
+    let fresh = Client::new(caller, Arm::Fresh).unwrap();
+    assert_eq!(fresh.call(provider.id(), "echo", b"hello").await.unwrap().unwrap(), "hello");
+    let unknown = fresh.call(provider.id(), "other", b"").await;
+    assert_eq!(unknown, Err(MessageError::Failed(provider.id(), CallStatus::NoService)));
+    let legacy = Client::new(caller, Arm::Legacy).unwrap();
+    assert_eq!(legacy.call(provider.id(), "echo", b"hello").await, Ok(None));
+    until(PATIENCE, "it has run", || calls.load(Ordering::SeqCst) == 2).await;
     mesh.shutdown().await;
 }

@@ -57,8 +57,8 @@ pub fn query(error: &QueryError) -> Failure {
     Failure::new(kind, error)
 }
 
-pub fn baseline(error: &baseline::StoreError) -> Failure {
-    use baseline::StoreError as E;
+pub fn baseline(error: &baseline::MessageError) -> Failure {
+    use baseline::MessageError as E;
     let kind = match error {
         error if error.is_timeout() => Kind::Timeout,
         E::NoReplicas => Kind::NotEnoughReplicas,
