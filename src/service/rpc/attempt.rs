@@ -20,7 +20,7 @@ use crate::wire::{CALL_OVERHEAD_MAX, CAST, Call, Class, Kind, Reply, SERVICE_MAX
 /// What is asked of each provider.
 #[derive(Debug, Clone)]
 pub(super) struct Ask {
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     pub(super) args: Bytes,
     pub(super) cast: bool,
     /// Whether it goes on a stream of its own, for a large result.
@@ -47,9 +47,9 @@ impl Ask {
         if self.cast { CAST } else { 0 }
     }
 
-    /// Appends the frame `id`; its size was checked.
-    fn encode(&self, id: u64, out: &mut BytesMut) {
-        let left = self.deadline.saturating_duration_since(runtime::now());
+    /// Appends the frame `id`, about `now`; its size was checked.
+    fn encode(&self, now: Instant, id: u64, out: &mut BytesMut) {
+        let left = self.deadline.saturating_duration_since(now);
         let timeout_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
         let call = Call { service: &self.name, timeout_ms, args: &self.args };
         let encoded = call.encode(id, self.flags(), out);
@@ -85,50 +85,52 @@ struct InFlight<'a> {
     begun: Option<Begun>,
     /// How long the provider may take before its silence counts as a failure.
     patience: Option<Duration>,
-    ended: Option<Ended>,
 }
 
 impl<'a> InFlight<'a> {
-    fn new(provider: &'a Known, patience: Option<Duration>) -> Self {
-        let began = runtime::now();
+    fn new(began: Instant, provider: &'a Known, patience: Option<Duration>) -> Self {
         let begun = Some(provider.standing(|standing| standing.begin(began)));
-        Self { provider, began, begun, patience, ended: None }
+        Self { provider, began, begun, patience }
     }
-}
 
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        let now = runtime::now();
-        let silent =
-            || self.patience.is_some_and(|patience| now.saturating_duration_since(self.began) >= patience);
-        let given_up = if silent() { Ended::Failed } else { Ended::Unjudged };
-        let ended = self.ended.take().unwrap_or(given_up);
+    fn end(mut self, now: Instant, ended: Ended) {
         if let Some(begun) = self.begun.take() {
             self.provider.standing(|standing| standing.end(now, begun, ended));
         }
     }
 }
 
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let Some(begun) = self.begun.take() else { return };
+        let now = runtime::now();
+        let silent =
+            || self.patience.is_some_and(|patience| now.saturating_duration_since(self.began) >= patience);
+        let given_up = if silent() { Ended::Failed } else { Ended::Unjudged };
+        self.provider.standing(|standing| standing.end(now, begun, given_up));
+    }
+}
+
 impl RpcService {
-    /// Calls `provider`. Dropped, the call is cancelled there.
+    /// Calls `provider` at `now`. Dropped, the call is cancelled there.
     pub(super) async fn attempt(
         self: &Arc<Self>,
+        now: Instant,
         provider: Arc<Known>,
         ask: &Ask,
         patience: Patience,
     ) -> Tried {
-        let mut flight = InFlight::new(&provider, patience.silent);
-        let began = flight.began;
-        let mut connected = began;
-        let mut path = Path::None;
+        let flight = InFlight::new(now, &provider, patience.silent);
+        let (mut connected, mut path) = (now, Path::None);
         let result = self.send(provider.id, ask, patience.connected, &mut path, &mut connected).await;
-        let took = runtime::now().saturating_duration_since(began);
-        flight.ended = Some(match &result {
+        let ended = runtime::now();
+        let took = ended.saturating_duration_since(now);
+        let verdict = match &result {
             Ok(_) => Ended::Answered { latency: took },
             Err(error) => error.verdict(took),
-        });
-        drop(flight);
-        let connecting = connected.saturating_duration_since(began);
+        };
+        flight.end(ended, verdict);
+        let connecting = connected.saturating_duration_since(now);
         Tried { provider, path, took, connecting, result }
     }
 
@@ -147,15 +149,16 @@ impl RpcService {
             tries += 1;
             let access = match ready.take() {
                 Some(lease) => Access::Direct(lease),
-                None => self.reach(provider, ask, connect_by).await?,
+                None => {
+                    let access = self.reach(provider, ask, connect_by).await?;
+                    *connected = runtime::now();
+                    access
+                }
             };
-            if tries > 1 || *path == Path::None {
-                *connected = runtime::now();
-            }
             let sent = match access {
                 Access::Direct(lease) => {
                     *path = Path::Direct;
-                    direct(&lease, ask).await
+                    direct(&lease, *connected, ask).await
                 }
                 Access::Routed => {
                     *path = Path::Routed { hops: 0 };
@@ -195,7 +198,7 @@ impl RpcService {
     async fn routed(&self, provider: NodeId, ask: &Ask, path: &mut Path) -> Result<Bytes, RequestError> {
         RpcCounts::add(&self.counts.routed);
         let mut frame = BytesMut::new();
-        ask.encode(0, &mut frame);
+        ask.encode(runtime::now(), 0, &mut frame);
         let answer = self.path.routed(&provider, &frame, ask.deadline).await?;
         *path = Path::Routed { hops: answer.hops };
         match Kind::from_u8(answer.header.kind) {
@@ -210,12 +213,12 @@ impl RpcService {
 /// Connections and routes that one attempt may try.
 const TRIES: u32 = 3;
 
-async fn direct(lease: &Lease, ask: &Ask) -> Result<Bytes, RequestError> {
+async fn direct(lease: &Lease, now: Instant, ask: &Ask) -> Result<Bytes, RequestError> {
     let (size, deadline) = (ask.size(), ask.deadline);
     if ask.alone || size > LANE_FRAME_MAX {
         let ask = ask.clone();
-        return request_alone(lease, deadline, Kind::Reply, move |id, out| ask.encode(id, out)).await;
+        return request_alone(lease, deadline, Kind::Reply, move |id, out| ask.encode(now, id, out)).await;
     }
-    let encode = |id, out: &mut BytesMut| ask.encode(id, out);
+    let encode = |id, out: &mut BytesMut| ask.encode(now, id, out);
     request(lease, Class::Request, size, deadline, Kind::Reply, encode).await
 }

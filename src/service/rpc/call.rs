@@ -53,6 +53,8 @@ struct Calling<'a> {
     service: &'a Arc<Service>,
     options: &'a CallOptions,
     ask: Ask,
+    /// When the attempt that is next begins.
+    now: Instant,
     deadline: Instant,
     /// Providers that were asked.
     tried: SmallVec<[NodeId; 4]>,
@@ -109,9 +111,10 @@ impl RpcService {
         if args.len() + CALL_OVERHEAD_MAX > BODY_MAX as usize {
             return Err(CallError::TooLarge);
         }
-        let deadline = runtime::after(options.timeout.min(CALL_TIMEOUT_MAX));
+        let now = runtime::now();
+        let deadline = now + options.timeout.min(CALL_TIMEOUT_MAX);
         let found = match options.node {
-            None => self.find(service, deadline).await,
+            None => self.find(service, now, deadline).await,
             Some(node) if node == self.local => self
                 .registry
                 .get(&service.name)
@@ -130,10 +133,12 @@ impl RpcService {
             Found::Own(offer) => return self.call_own(&offer, args, options, deadline, report).await,
             Found::Others(providers, source) => (providers, source),
         };
+        // Finding them may have taken a while.
+        let now = if source == Source::Cache { now } else { runtime::now() };
         let ask =
-            Ask { name: service.name.clone(), args, cast: options.cast, alone: options.alone, deadline };
+            Ask { name: Arc::clone(&service.name), args, cast: options.cast, alone: options.alone, deadline };
         let tried = SmallVec::new();
-        let mut calling = Calling { rpc: self, service, options, ask, deadline, tried, report };
+        let mut calling = Calling { rpc: self, service, options, ask, now, deadline, tried, report };
         let result = calling.run(&providers).await;
         match result {
             // Whoever is remembered may have gone, and others come.
@@ -203,6 +208,7 @@ impl Calling<'_> {
         if others.is_empty() || source != Source::Dht {
             return Err(error);
         }
+        self.now = runtime::now();
         self.run(&others).await
     }
 
@@ -212,8 +218,7 @@ impl Calling<'_> {
         if let [only] = &**providers {
             return self.tried.is_empty().then(|| Arc::clone(only));
         }
-        let selection = self.options.selection;
-        let now = runtime::now();
+        let (selection, now) = (self.options.selection, self.now);
         let (turn, draw) = (self.service.turn(), self.rpc.draw());
         let untried = |i: usize| !self.tried.contains(&providers[i].id);
         let weight =
@@ -238,9 +243,10 @@ impl Calling<'_> {
     }
 
     /// Whether `error` lets the call go to another provider.
-    fn goes_on(&self, attempts: &mut Attempts, error: &CallError) -> bool {
-        let goes_on = runtime::now() < self.deadline
-            && attempts.after(error.failure(), &mut lock(&self.service.budget));
+    fn goes_on(&mut self, attempts: &mut Attempts, error: &CallError) -> bool {
+        self.now = runtime::now();
+        let goes_on =
+            self.now < self.deadline && attempts.after(error.failure(), &mut lock(&self.service.budget));
         if goes_on {
             RpcCounts::add(&self.rpc.counts.failovers);
         }
@@ -257,7 +263,7 @@ impl Calling<'_> {
         while let Some(provider) = self.choose(providers) {
             self.tried.push(provider.id);
             let patience = self.patience(providers, None);
-            let tried = self.rpc.attempt(provider, &self.ask, patience).await;
+            let tried = self.rpc.attempt(self.now, provider, &self.ask, patience).await;
             self.tell(&tried);
             match tried.result {
                 Ok(result) => return Ok(result),
@@ -276,6 +282,7 @@ impl Calling<'_> {
         lock(&self.service.budget).earn();
         let (rpc, ask) = (self.rpc, self.ask.clone());
         let mut running: SmallVec<[Running<'_>; 4]> = SmallVec::new();
+        // What is known of the call as a whole: that it may have run stands, whatever comes after.
         let mut last = CallError::NoProvider;
         loop {
             let next = self.choose(providers);
@@ -283,8 +290,9 @@ impl Calling<'_> {
             if let Some(provider) = next {
                 let silent = self.usual(&provider);
                 self.tried.push(provider.id);
-                running.push(Box::pin(rpc.attempt(provider, &ask, self.patience(providers, Some(silent)))));
-                patience = Some(runtime::after(silent));
+                let each = self.patience(providers, Some(silent));
+                running.push(Box::pin(rpc.attempt(self.now, provider, &ask, each)));
+                patience = Some(self.now + silent);
             }
             // Until another provider is to be asked.
             loop {
@@ -313,13 +321,15 @@ impl Calling<'_> {
                         return Ok(result);
                     }
                     Err(error) => {
+                        if error.failure() == Failure::Final {
+                            return Err(error);
+                        }
                         let goes_on = self.goes_on(attempts, &error);
-                        last = error;
+                        if error.maybe_executed() || !last.maybe_executed() {
+                            last = error;
+                        }
                         if goes_on {
                             break;
-                        }
-                        if last.failure() == Failure::Final {
-                            return Err(last);
                         }
                     }
                 }
@@ -330,15 +340,17 @@ impl Calling<'_> {
     /// How long the provider that was chosen last is tried: as long as there are others, connecting may
     /// take a part of the time only.
     fn patience(&self, providers: &Providers, silent: Option<Duration>) -> Patience {
-        let now = runtime::now();
-        let left = self.deadline.saturating_duration_since(now);
+        let left = self.deadline.saturating_duration_since(self.now);
         let others = self.tried.len() < providers.len();
-        Patience { connected: if others { now + left / CONNECTING_SHARE } else { self.deadline }, silent }
+        Patience {
+            connected: if others { self.now + left / CONNECTING_SHARE } else { self.deadline },
+            silent,
+        }
     }
 
     /// How long `provider` has before another is asked as well.
     fn usual(&self, provider: &Known) -> Duration {
-        let left = self.deadline.saturating_duration_since(runtime::now());
+        let left = self.deadline.saturating_duration_since(self.now);
         let hedge = || lock(&self.service.latencies).p95();
         let usual = || provider.standing(|standing| standing.patience());
         let patience = if self.options.hedged { hedge().or_else(usual) } else { usual() };

@@ -43,7 +43,7 @@ pub(super) type Providers = Arc<[Arc<Known>]>;
 
 /// A service by its name: who offers it, and how its calls have gone.
 pub(crate) struct Service {
-    pub(super) name: Box<str>,
+    pub(super) name: Arc<str>,
     pub(super) key: Key,
     state: Mutex<State>,
     /// The retries that its calls have earned.

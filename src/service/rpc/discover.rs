@@ -64,9 +64,10 @@ impl RpcService {
     pub(super) async fn find(
         self: &Arc<Self>,
         service: &Arc<Service>,
+        now: Instant,
         deadline: Instant,
     ) -> Result<Found, CallError> {
-        match service.view(self, runtime::now()) {
+        match service.view(self, now) {
             View::Own(offer) => Ok(Found::Own(offer)),
             View::Fresh { providers, due } => {
                 RpcCounts::add(&self.counts.hits);
