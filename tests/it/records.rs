@@ -229,3 +229,39 @@ async fn a_full_replica_refuses_what_is_new_and_keeps_what_it_acknowledged() {
     }
     replica.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_takes_no_copies_from_others_that_it_should_not_hold() {
+    let replica = node(980, config(|config| config.k = 1)).await;
+    let shared = |n: &u64| {
+        let (own, other) = (replica.id().as_bytes()[0], identity(*n).node_id().as_bytes()[0]);
+        (own ^ other).leading_zeros()
+    };
+    // One member for each of the first buckets, which hold one.
+    let mut peers = Vec::new();
+    for bucket in 0..3 {
+        let n = (981..).find(|n| shared(n) == bucket).unwrap();
+        peers.push(Peer::dial(n, &replica).await);
+    }
+    let name = |at: fn(usize) -> bool| {
+        (0..).map(|i| key(format!("near {i}"))).find(|name| {
+            let own = replica.id().distance(name);
+            let closer = peers.iter().filter(|peer| peer.id().distance(name) < own).count();
+            let first = peers.iter().map(|peer| peer.id().distance(name)).min().unwrap();
+            at(closer) && peers[0].id().distance(name) == first
+        })
+    };
+    let (far, near) = (name(|closer| closer >= 2).unwrap(), name(|closer| closer < 2).unwrap());
+    let absent = identity(979);
+    let refused = Status::Rejected(Reject::Publisher);
+    for (name, expected) in [(far, refused), (near, Status::Applied)] {
+        assert_eq!(peers[0].store(&absent.node_id(), &value(name, 1, b"heard")).await, expected);
+        let entry = entry(name, 1, b"signed");
+        let proof = sign(&absent, &realm(), &entry);
+        let entry = Record { proof: &proof, ..entry };
+        assert_eq!(peers[0].store(&absent.node_id(), &entry).await, expected);
+    }
+    let own = peers[0].id();
+    assert_eq!(peers[0].store(&own, &value(far, 1, b"own")).await, Status::Applied, "first-hand it does");
+    replica.shutdown().await;
+}

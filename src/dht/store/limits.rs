@@ -21,9 +21,10 @@ pub struct StoreLimits {
     pub records: usize,
     /// Bytes of values of all publishers. Default [`BYTES_MAX`].
     pub bytes: usize,
-    /// Records of one publisher. Default half of [`RECORDS_MAX`].
+    /// Records of one publisher; half as many may one peer bring in the name of others. Default half of
+    /// [`RECORDS_MAX`].
     pub publisher_records: usize,
-    /// Bytes of values of one publisher. Default half of [`BYTES_MAX`].
+    /// Bytes of values of one publisher, likewise. Default half of [`BYTES_MAX`].
     pub publisher_bytes: usize,
     /// Records under one key, each by another publisher. Default [`KEY_RECORDS_MAX`].
     pub key_records: usize,
@@ -71,6 +72,15 @@ pub struct ShardLimits {
     pub publisher_bytes: usize,
     /// Records under one key.
     pub key_records: usize,
+}
+
+impl ShardLimits {
+    /// Records, and bytes of values, that one peer may bring in the name of others: half of what it may publish,
+    /// so that under whatever names it comes, one peer cannot fill the shard.
+    pub(super) fn brought(&self) -> (usize, usize) {
+        let one = self.publisher_bytes.min(VALUE_BYTES_MAX);
+        (self.publisher_records.div_ceil(2), (self.publisher_bytes / 2).max(one))
+    }
 }
 
 /// The part of `total` that falls to one of `shards` shards, slack included.

@@ -43,8 +43,9 @@ type Spot = (Key, RecordKind, Slot);
 pub enum Origin {
     /// The publisher itself, over its own connection.
     FirstHand,
-    /// Another peer. A copy with a proof is as good as one of the publisher; for any other, the peer vouches.
-    Vouched,
+    /// Another peer, which is known unless the copy comes from a file. A copy with a proof is as good as one of
+    /// the publisher; for any other, the peer vouches. Whatever it brings counts against its own share as well.
+    Vouched(Option<NodeId>),
 }
 
 /// One shard of the replica store. It is not shared: the driver puts each shard behind a lock of its own.
@@ -68,6 +69,8 @@ struct Bringer<'a> {
     publisher: &'a NodeId,
     slot: Slot,
     origin: Origin,
+    /// Who is charged for what it brings in the name of the publisher.
+    by: Option<Slot>,
 }
 
 impl Shard {
@@ -106,7 +109,11 @@ impl Shard {
         let records = records.into_iter();
         let now = since(self.epoch, now);
         let slot = self.publishers.hold(publisher);
-        let bringer = Bringer { now, publisher, slot, origin };
+        let by = match origin {
+            Origin::Vouched(Some(by)) if by != *publisher => Some(self.publishers.hold(&by)),
+            _ => None,
+        };
+        let bringer = Bringer { now, publisher, slot, origin, by };
         let hashes: SmallVec<[u64; 64]> = records.clone().map(|record| self.keys.hash(&record.key)).collect();
         if hashes.len() > 1 {
             let keys = records.clone().map(|record| record.key);
@@ -116,6 +123,7 @@ impl Shard {
             out(self.merge(bringer, hash, &record));
         }
         self.publishers.release(slot);
+        by.into_iter().for_each(|by| self.publishers.release(by));
     }
 
     /// Brings the registers of a batch and their values into the caches.
@@ -149,14 +157,15 @@ impl Shard {
     fn settle(&mut self, bringer: Bringer<'_>, hash: u64, copy: &Candidate<'_>) -> Status {
         let Record { key, kind, value, .. } = *copy.record;
         let Self { keys, publishers, wheel, limits, used, .. } = self;
-        let mut account = Account { publishers, limits, used, slot: bringer.slot };
+        let mut account = Account { publishers, limits, used, slot: bringer.slot, by: bringer.by };
         let spot = (key, kind, bringer.slot);
         match keys.entry(hash, &key) {
             Entry::Vacant(entry) => {
-                if limits.key_records == 0 || !account.charge(1, 0, value.len()) {
+                if limits.key_records == 0 || !account.charge(1, 0, value.len(), None) {
                     return Status::StorageFull;
                 }
                 let mut register = Register::new(bringer.slot, copy);
+                register.set_bringer(bringer.by);
                 register.place = wheel.file(register.next(), spot);
                 entry.insert((key, smallvec![register]));
                 Status::Applied
@@ -166,10 +175,11 @@ impl Shard {
                 let at = match position(registers, account.publishers, kind, bringer.publisher) {
                     Ok(at) => at,
                     Err(at) => {
-                        if registers.len() >= limits.key_records || !account.charge(1, 0, value.len()) {
+                        if registers.len() >= limits.key_records || !account.charge(1, 0, value.len(), None) {
                             return Status::StorageFull;
                         }
                         let mut register = Register::new(bringer.slot, copy);
+                        register.set_bringer(bringer.by);
                         register.place = wheel.file(register.next(), spot);
                         registers.insert(at, register);
                         return Status::Applied;
@@ -183,13 +193,21 @@ impl Shard {
                     }
                     Merge::Same { ends } => {
                         register.renew(copy, ends);
+                        // What the publisher itself has brought is nobody else's burden.
+                        if bringer.origin == Origin::FirstHand
+                            && let Some(by) = register.bringer()
+                        {
+                            account.publishers.drop_brought(by, register.bytes());
+                            register.set_bringer(None);
+                        }
                         Status::AlreadyHave
                     }
                     Merge::Replace => {
-                        if !account.charge(0, register.bytes(), value.len()) {
+                        if !account.charge(0, register.bytes(), value.len(), register.bringer()) {
                             return Status::StorageFull;
                         }
                         register.replace(copy, bringer.now);
+                        register.set_bringer(bringer.by);
                         Status::Applied
                     }
                 };
@@ -279,13 +297,16 @@ struct Account<'a> {
     limits: &'a ShardLimits,
     used: &'a mut Usage,
     slot: Slot,
+    /// Who brings the copy, if not the publisher.
+    by: Option<Slot>,
 }
 
 impl Account<'_> {
-    /// Counts `records` more records and a value of `new` bytes in place of `old`, if that fits.
+    /// Counts `records` more records and a value of `new` bytes in place of `old`, which `before` had brought,
+    /// if that fits.
     ///
     /// What does not grow always fits: limits never stand in the way of a smaller value.
-    fn charge(&mut self, records: usize, old: usize, new: usize) -> bool {
+    fn charge(&mut self, records: usize, old: usize, new: usize, before: Option<Slot>) -> bool {
         let add = |used: Usage| Usage { records: used.records + records, bytes: used.bytes - old + new };
         let (all, own) = (add(*self.used), add(self.publishers.used(self.slot)));
         let grows = records > 0 || new > old;
@@ -293,11 +314,24 @@ impl Account<'_> {
             && all.bytes <= self.limits.bytes
             && own.records <= self.limits.publisher_records
             && own.bytes <= self.limits.publisher_bytes;
-        if grows && !fits {
+        if grows && !fits || !self.may_bring(old, new, before) {
             return false;
         }
         *self.used = all;
         self.publishers.set_used(self.slot, own);
+        before.into_iter().for_each(|by| self.publishers.drop_brought(by, old));
+        self.by.into_iter().for_each(|by| self.publishers.bring(by, new));
         true
+    }
+
+    /// Whether the share of who brings the copy has room for it.
+    fn may_bring(&self, old: usize, new: usize, before: Option<Slot>) -> bool {
+        let Some(by) = self.by else { return true };
+        let (records, bytes) = self.limits.brought();
+        let Usage { records: mine, bytes: my_bytes } = self.publishers.brought(by);
+        if before == Some(by) {
+            return new <= old || my_bytes - old + new <= bytes;
+        }
+        mine < records && my_bytes + new <= bytes
     }
 }

@@ -1,4 +1,5 @@
-//! The publishers of a shard, each under a small number, with what they use.
+//! The publishers of a shard and those who bring copies of others, each under a small number, with what they
+//! use.
 
 use std::collections::HashMap;
 
@@ -18,6 +19,8 @@ pub(super) struct Usage {
 struct Publisher {
     id: NodeId,
     used: Usage,
+    /// What it has brought of others.
+    brought: Usage,
     held: bool,
 }
 
@@ -38,7 +41,7 @@ impl Publishers {
             self.list[index(*slot)].held = true;
             return *slot;
         }
-        let publisher = Publisher { id: *id, used: Usage::default(), held: true };
+        let publisher = Publisher { id: *id, used: Usage::default(), brought: Usage::default(), held: true };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.list[index(slot)] = publisher;
@@ -81,9 +84,28 @@ impl Publishers {
         self.free_if_idle(slot);
     }
 
+    pub(super) fn brought(&self, slot: Slot) -> Usage {
+        self.list[index(slot)].brought
+    }
+
+    /// Counts a record of another publisher, with a value of `bytes` bytes, that `slot` has brought.
+    pub(super) fn bring(&mut self, slot: Slot, bytes: usize) {
+        let brought = &mut self.list[index(slot)].brought;
+        brought.records += 1;
+        brought.bytes += bytes;
+    }
+
+    /// Ends a [`bring`](Self::bring).
+    pub(super) fn drop_brought(&mut self, slot: Slot, bytes: usize) {
+        let brought = &mut self.list[index(slot)].brought;
+        brought.records -= 1;
+        brought.bytes -= bytes;
+        self.free_if_idle(slot);
+    }
+
     fn free_if_idle(&mut self, slot: Slot) {
         let publisher = &self.list[index(slot)];
-        if publisher.used.records == 0 && !publisher.held {
+        if publisher.used.records == 0 && publisher.brought.records == 0 && !publisher.held {
             self.slots.remove(&publisher.id);
             self.free.push(slot);
         }

@@ -78,6 +78,8 @@ struct Extra {
     /// The digest of flags and value, once a tie has asked for it: a peer that sends many ties with a large
     /// value must not make the shard hash that value each time.
     digest: Option<[u8; 32]>,
+    /// Who has brought the record, if that was not its publisher.
+    bringer: Option<Slot>,
 }
 
 /// How a copy and a register merge.
@@ -127,6 +129,16 @@ impl Register {
 
     pub(super) fn proof(&self) -> &[u8] {
         self.extra.as_ref().and_then(|extra| extra.proof.as_ref()).map_or(&[], |proof| proof)
+    }
+
+    pub(super) fn bringer(&self) -> Option<Slot> {
+        self.extra.as_ref()?.bringer
+    }
+
+    pub(super) fn set_bringer(&mut self, by: Option<Slot>) {
+        if by.is_some() || self.extra.is_some() {
+            self.extra.get_or_insert_default().bringer = by;
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -206,5 +218,5 @@ impl Register {
 
 fn extra_of(proof: &[u8]) -> Option<Box<Extra>> {
     let proof = proof.try_into().ok()?;
-    Some(Box::new(Extra { proof: Some(proof), digest: None }))
+    Some(Box::new(Extra { proof: Some(proof), ..Extra::default() }))
 }

@@ -71,7 +71,7 @@ impl Sent {
 }
 
 fn origin() -> impl Strategy<Value = Origin> + Clone {
-    prop_oneof![Just(Origin::FirstHand), Just(Origin::Vouched)]
+    prop_oneof![Just(Origin::FirstHand), Just(Origin::Vouched(None))]
 }
 
 fn sent(origin: impl Strategy<Value = Origin> + Clone) -> impl Strategy<Value = Sent> {
@@ -309,8 +309,8 @@ proptest! {
 
     #[test]
     fn replicas_that_exchange_what_they_hold_agree(
-        one in prop::collection::vec(sent(Just(Origin::Vouched)), 0..16),
-        two in prop::collection::vec(sent(Just(Origin::Vouched)), 0..16),
+        one in prop::collection::vec(sent(Just(Origin::Vouched(None))), 0..16),
+        two in prop::collection::vec(sent(Just(Origin::Vouched(None))), 0..16),
     ) {
         let now = Instant::now();
         let shard = |copies: &mut dyn Iterator<Item = &Sent>| {
@@ -342,7 +342,7 @@ fn hand_over(from: &Shard, to: &mut Shard, now: Instant) {
         now,
         |_| true,
         |held| {
-            to.apply(now, &held.publisher, Origin::Vouched, [held.record], |status| {
+            to.apply(now, &held.publisher, Origin::Vouched(None), [held.record], |status| {
                 assert!(!matches!(status, Status::Rejected(_) | Status::StorageFull), "{status:?}");
             });
         },

@@ -97,6 +97,9 @@ impl Shard {
         self.used.records -= 1;
         self.used.bytes -= register.bytes();
         self.publishers.drop_record(slot, register.bytes());
+        if let Some(by) = register.bringer() {
+            self.publishers.drop_brought(by, register.bytes());
+        }
         register.queued
     }
 

@@ -134,7 +134,7 @@ fn a_tombstone_outlives_whatever_it_beats_in_whatever_order() {
         for i in order {
             [&old, &newer, &removal(3, 1_000)][i].apply(&mut shard, epoch);
         }
-        let vouched = Sent { origin: Origin::Vouched, ..old.clone() };
+        let vouched = Sent { origin: Origin::Vouched(None), ..old.clone() };
         for minute in [0, 2, 59, 64] {
             assert_eq!(shard.len(), 1, "{order:?}");
             assert_eq!(shard.bytes(), 0);
@@ -171,9 +171,9 @@ fn a_vouched_copy_never_replaces_an_authentic_one() {
     let now = Instant::now();
     for signed in [false, true] {
         let mut shard = Shard::new(now, WIDE, (1, 2));
-        let origin = if signed { Origin::Vouched } else { Origin::FirstHand };
+        let origin = if signed { Origin::Vouched(None) } else { Origin::FirstHand };
         let own = Sent { origin, signed, ..plain(0, 1, 5, b"own") };
-        let vouched = Sent { origin: Origin::Vouched, ttl_ms: u32::MAX, ..plain(0, 1, 9, b"vouched") };
+        let vouched = Sent { origin: Origin::Vouched(None), ttl_ms: u32::MAX, ..plain(0, 1, 9, b"vouched") };
         assert_eq!(vouched.apply(&mut shard, now), Status::Applied);
         assert_eq!(own.apply(&mut shard, now), Status::Applied, "signed: {signed}");
         assert_eq!(vouched.apply(&mut shard, now), Status::Superseded { seq: 5 });
@@ -192,8 +192,35 @@ fn what_is_acknowledged_is_shown_even_in_the_last_millisecond_of_what_was_there(
     plain(0, 1, 1, b"x").apply(&mut shard, epoch);
     let last = epoch + Duration::from_micros(59_999_500);
     assert!(seen(&shard, last).is_empty());
-    let vouched = Sent { origin: Origin::Vouched, ttl_ms: 24, ..plain(0, 1, 1, b"x") };
+    let vouched = Sent { origin: Origin::Vouched(None), ttl_ms: 24, ..plain(0, 1, 1, b"x") };
     assert_eq!(vouched.apply(&mut shard, last), Status::Applied);
     assert_eq!(seen(&shard, last)[&(0, 0, 1)], (1, 0, 24, false, b"x".to_vec()));
     audit(&shard);
+}
+
+#[test]
+fn one_peer_cannot_fill_a_shard_under_names_that_it_invents() {
+    let now = Instant::now();
+    let limits = ShardLimits { records: 64, publisher_records: 32, ..WIDE };
+    let mut shard = Shard::new(now, limits, (1, 2));
+    let brought = |by: u8, p: u8| Sent {
+        origin: Origin::Vouched(Some(publisher(by))),
+        signed: p % 2 == 0,
+        ..plain(p, p, 1, b"value")
+    };
+    let taken = (0..60).filter(|p| brought(100, *p).apply(&mut shard, now) == Status::Applied).count();
+    assert_eq!(taken, 16, "half of what one may publish, signed or not");
+    assert_eq!(brought(101, 50).apply(&mut shard, now), Status::Applied, "another has a share of its own");
+    assert_eq!(plain(60, 100, 1, b"own").apply(&mut shard, now), Status::Applied, "and it may publish");
+    // It is relieved of what the publisher brings itself, what another brings again, and what ends.
+    assert_eq!(plain(0, 0, 1, b"value").apply(&mut shard, now), Status::AlreadyHave);
+    assert_eq!(brought(100, 51).apply(&mut shard, now), Status::Applied);
+    let newer = Sent { seq: 2, ..brought(101, 2) };
+    assert_eq!(newer.apply(&mut shard, now), Status::Applied);
+    assert_eq!(brought(100, 52).apply(&mut shard, now), Status::Applied);
+    assert_eq!(brought(100, 53).apply(&mut shard, now), Status::StorageFull);
+    let later = now + Duration::from_secs(60);
+    shard.expire(later, usize::MAX);
+    assert_eq!((shard.len(), shard.publishers.len()), (0, 0));
+    assert_eq!(brought(100, 53).apply(&mut shard, later), Status::Applied);
 }

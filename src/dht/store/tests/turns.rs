@@ -55,7 +55,7 @@ fn a_copy_from_another_replica_puts_the_turn_off() {
     let mut shard = shard(epoch, 10);
     for second in (0..400).step_by(40) {
         for k in 0..9 {
-            let origin = Origin::Vouched;
+            let origin = Origin::Vouched(None);
             Sent { origin, ttl_ms: u32::MAX, ..plain(k, 1, 1, &[k]) }.apply(&mut shard, at(epoch, second));
         }
         let turns = turns(&mut shard, epoch, second..second + 40, usize::MAX);
@@ -71,7 +71,7 @@ fn a_copy_from_another_replica_puts_the_turn_off() {
         [1, 2, 3, 4, 5, 6, 7, 8, 9]
     );
     // A copy that is older than what is held does not.
-    let old = Sent { origin: Origin::Vouched, ..plain(0, 1, 1, &[0]) };
+    let old = Sent { origin: Origin::Vouched(None), ..plain(0, 1, 1, &[0]) };
     assert_eq!(old.apply(&mut shard, at(epoch, 660)), Status::Superseded { seq: 2 });
     assert_eq!(turns(&mut shard, epoch, 660..692, usize::MAX).remove(&0).map(|turns| turns.len()), Some(1));
 }

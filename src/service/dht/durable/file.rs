@@ -45,7 +45,7 @@ impl DhtService {
                 let mut fits = true;
                 let key = record.key;
                 // Its proof was verified when it came.
-                let origin = if authentic { Origin::FirstHand } else { Origin::Vouched };
+                let origin = if authentic { Origin::FirstHand } else { Origin::Vouched(None) };
                 self.shard(&key).apply(now, &publisher, origin, [record], |status| {
                     fits = status != Status::StorageFull;
                 });

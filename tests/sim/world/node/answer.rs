@@ -67,12 +67,13 @@ impl Node {
     /// Takes a copy of a record if who brings it may bring it.
     fn replicate(&mut self, cx: &mut Cx<'_>, from: u32, publisher: NodeId, copy: &Copied) -> Status {
         let bringer = cx.id(from);
-        let origin = if bringer == publisher { Origin::FirstHand } else { Origin::Vouched };
+        let origin = if bringer == publisher { Origin::FirstHand } else { Origin::Vouched(Some(bringer)) };
         // A copy with a proof is taken from everybody; that proofs are sound is tested elsewhere.
-        let vouched = origin == Origin::Vouched && copy.proof.is_empty();
+        let vouched = origin != Origin::FirstHand && copy.proof.is_empty();
         let known = self.changes.is_here(from) || self.members.table().contains(&bringer);
         let may_vouch = !vouched || known && self.members.may_vouch(cx.now, &copy.key, &bringer);
-        if publisher == self.own || !may_vouch {
+        let mine = origin == Origin::FirstHand || self.members.may_vouch(cx.now, &copy.key, &self.own);
+        if publisher == self.own || !may_vouch || !mine {
             return Status::Rejected(Reject::Publisher);
         }
         let status = self.apply(cx, publisher, origin, copy);
