@@ -9,6 +9,10 @@ use crate::audit::SAMPLE;
 use crate::node::NodeArgs;
 use crate::plan::{Acks, KeyDist, Plan, Transport, Workload};
 
+mod rpc;
+
+use rpc::RpcArgs;
+
 /// Measures foveola meshes. Without a command: the demo.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -27,9 +31,12 @@ const EXAMPLES: &str = "Examples:
   loadgen run store --rate 20k --duration 10s --warmup 2s
   loadgen run find --nodes 64 --k 8 --churn 0.1 --duration 60s
   loadgen run store --nodes 64 --k 8 --ops 10k --key-dist seq --ack all --audit 10k --kill 0.1
+  loadgen run rpc --size 32 --providers 3 --rate 5k --duration 30s
+  loadgen run rpc --route multi-hop --duration 10s
+  loadgen run discovery --nodes 40 --services 1000
   loadgen run find-many --batch 64 --keys 10000 --key-dist zipf:0.99 --nodes 8
 
-Exit codes: 0 finished; 1 could not run, or an acknowledged record is missing; 2 usage;
+Exit codes: 0 finished; 1 could not run, or what was acknowledged is not true; 2 usage;
 5 the measurement is invalid and --strict was given; 130 or 143 stopped by a signal.";
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +100,10 @@ enum WorkloadArg {
     FindMany,
     /// Open a verified connection and close it.
     Connect,
+    /// Call an echo.
+    Rpc,
+    /// Offer services on some nodes, find and call them from others, take them back. No warm-up.
+    Discovery,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -121,14 +132,16 @@ pub struct RunArgs {
     /// How long open operations are waited for at the end; then they count as timeouts.
     #[arg(long, value_parser = humantime::parse_duration, default_value = "5s", env = "LOADGEN_DRAIN", help_heading = "Load")]
     drain: Duration,
-    /// Nodes of the mesh. [default: 5; 8 for find and find-many, whose reader must not hold the records]
+    /// Nodes of the mesh. [default: 5; 8 for find and find-many, whose reader must not hold the records; 16
+    /// for discovery; for rpc as many as --providers and --route need]
     #[arg(long, env = "LOADGEN_NODES", help_heading = "Mesh")]
     nodes: Option<usize>,
     /// Replicas of a record.
     #[arg(short, long, default_value_t = 4, env = "LOADGEN_K", help_heading = "Mesh")]
     k: usize,
     /// Nodes that make the calls, each its share of them. [default: 1; all when --nodes is above --k + 1,
-    /// where a node holds a part of the records only; a quarter, at most --k, with --churn]
+    /// where a node holds a part of the records only; a quarter, at most --k, with --churn; 1 for rpc, half
+    /// of the nodes for discovery]
     #[arg(long, env = "LOADGEN_CALLERS", help_heading = "Mesh")]
     callers: Option<usize>,
     /// The share of the nodes that is replaced in a minute while the load runs, evenly: one goes silent and a
@@ -148,7 +161,7 @@ pub struct RunArgs {
     /// How many replicas a STORE waits for.
     #[arg(long, value_enum, default_value = "quorum", env = "LOADGEN_ACK", help_heading = "Mesh")]
     ack: Acks,
-    /// Bytes in a value.
+    /// Bytes in a value, or in the arguments of a call.
     #[arg(short, long, default_value_t = 256, env = "LOADGEN_SIZE", help_heading = "Data")]
     size: usize,
     /// Distinct keys; k and M multiply.
@@ -165,8 +178,10 @@ pub struct RunArgs {
     #[arg(long, default_value_t = DEFAULT_SEED, env = "LOADGEN_SEED", help_heading = "Data")]
     seed: u64,
     #[command(flatten)]
+    rpc: RpcArgs,
+    #[command(flatten)]
     pub output: Output,
-    /// Tell the audit of this many acknowledged records that nobody stored.
+    /// Tell the audit of this many acknowledged records or calls that nobody made.
     #[arg(long, default_value_t = 0, hide = true)]
     plant_loss: usize,
 }
@@ -180,25 +195,29 @@ impl RunArgs {
             WorkloadArg::Find => Workload::Find,
             WorkloadArg::FindMany => Workload::FindMany,
             WorkloadArg::Connect => Workload::Connect,
+            WorkloadArg::Rpc => Workload::Rpc,
+            WorkloadArg::Discovery => Workload::Discovery,
         };
         let concurrency = match (self.transport, self.rate) {
             (Transport::Legacy, _) => 1,
-            (_, None) => 64,
+            (_, None) => self.rpc.concurrency().unwrap_or(64),
             (_, Some(_)) => 256,
         };
         let key_dist = match workload {
-            Workload::Store | Workload::Connect => KeyDist::Uniform,
             Workload::Find => KeyDist::Zipf(0.99),
             Workload::StoreMany | Workload::FindMany => KeyDist::Seq,
+            _ => KeyDist::Uniform,
         };
-        let nodes = self.nodes.unwrap_or_else(|| if workload.reads() { 8 } else { 5 });
+        let usual = || self.rpc.nodes(workload).unwrap_or(if workload.reads() { 8 } else { 5 });
+        let nodes = self.nodes.unwrap_or_else(usual);
         let pooled = self.transport == Transport::Pooled && workload != Workload::Connect;
-        let callers = match self.callers {
+        let callers = match self.callers.or_else(|| RpcArgs::callers(workload, nodes)) {
             Some(callers) => callers,
             None if self.churn > 0.0 => (nodes / 4).clamp(1, self.k.max(1)),
             None if pooled && nodes > self.k + 1 => nodes,
             None => 1,
         };
+        let ops = self.ops.or_else(|| self.rpc.ops(workload));
         let plan = Plan {
             label: "run".to_owned(),
             workload,
@@ -208,11 +227,11 @@ impl RunArgs {
             callers,
             churn: self.churn,
             kill: self.kill,
-            duration: self.duration.or_else(|| self.ops.is_none().then_some(DEFAULT_DURATION)),
-            ops: self.ops,
+            duration: self.duration.or_else(|| ops.is_none().then_some(DEFAULT_DURATION)),
+            ops,
             concurrency: self.concurrency.unwrap_or(concurrency),
             rate: self.rate,
-            warmup: self.warmup,
+            warmup: if workload == Workload::Discovery { Duration::ZERO } else { self.warmup },
             size: self.size,
             keys: usize::try_from(self.keys)?,
             key_dist: self.key_dist.unwrap_or(key_dist),
@@ -223,6 +242,7 @@ impl RunArgs {
             timeout: self.timeout,
             audit: usize::try_from(self.audit)?,
             plant_loss: self.plant_loss,
+            rpc: self.rpc.plan(workload, nodes, callers)?,
         };
         plan.check()?;
         Ok(plan)

@@ -150,6 +150,7 @@ fn plan(name: &str, seed: u64, pooled_rate: f64) -> Plan {
         drain: Duration::from_secs(1),
         timeout: Duration::from_secs(5),
         audit: SAMPLE,
+        rpc: None,
         plant_loss: 0,
     }
 }

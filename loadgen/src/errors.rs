@@ -17,11 +17,17 @@ pub enum Kind {
     NotFound,
     Remote,
     Cancelled,
+    NoProvider,
+    Discovery,
+    NoService,
+    Overloaded,
+    Refused,
+    Handler,
 }
 
 impl Kind {
     /// Every kind, in the order of its discriminant.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::Timeout,
         Self::Connect,
         Self::Tls,
@@ -33,6 +39,12 @@ impl Kind {
         Self::NotFound,
         Self::Remote,
         Self::Cancelled,
+        Self::NoProvider,
+        Self::Discovery,
+        Self::NoService,
+        Self::Overloaded,
+        Self::Refused,
+        Self::Handler,
     ];
 
     /// The name in reports.
@@ -49,12 +61,19 @@ impl Kind {
             Self::NotFound => "not_found",
             Self::Remote => "remote",
             Self::Cancelled => "cancelled",
+            Self::NoProvider => "no_provider",
+            Self::Discovery => "discovery",
+            Self::NoService => "no_service",
+            Self::Overloaded => "overloaded",
+            Self::Refused => "refused",
+            Self::Handler => "handler",
         }
     }
 }
 
 /// A failed operation: its kind, and the message of the library for the few that are shown.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     pub kind: Kind,
     pub message: String,

@@ -15,6 +15,7 @@ mod drive;
 mod errors;
 mod hist;
 mod host;
+mod ledger;
 mod node;
 mod output;
 mod pacer;
@@ -43,7 +44,7 @@ use crate::cli::{Cli, Command, DemoArgs, Format, Output, RunArgs};
 use crate::host::Host;
 use crate::stop::{Signal, Stop};
 
-/// Could not run, or an acknowledged record is missing.
+/// Could not run, or something acknowledged is not true.
 const FAILED: u8 = 1;
 /// A command line that makes no sense.
 const USAGE: u8 = 2;
@@ -114,13 +115,13 @@ async fn run(args: &RunArgs, stop: &mut Stop) -> Result<u8> {
         eprintln!("loadgen: no operation succeeded");
         return Ok(FAILED);
     }
-    Ok(code(done.signal, report.missing(), report.validity.ok, &args.output))
+    Ok(code(done.signal, report.broken(), report.validity.ok, &args.output))
 }
 
 /// The exit code: a broken promise outranks a signal, which outranks a doubtful measurement.
-fn code(signal: Option<Signal>, missing: u64, valid: bool, output: &Output) -> u8 {
+fn code(signal: Option<Signal>, broken: u64, valid: bool, output: &Output) -> u8 {
     match signal {
-        _ if missing > 0 => FAILED,
+        _ if broken > 0 => FAILED,
         Some(signal) => signal.exit_code(),
         None if !valid && output.strict => INVALID,
         None => 0,

@@ -9,6 +9,10 @@ use foveola::baseline::IN_FLIGHT_MAX;
 use foveola::dht::store::StoreLimits;
 use serde::Serialize;
 
+mod rpc;
+
+pub use rpc::{NUMBER_BYTES, RELAYS, Route, RpcPlan};
+
 /// The greatest share of the nodes that a run replaces in a minute.
 const CHURN_MAX: f64 = 10.0;
 
@@ -20,6 +24,12 @@ pub enum Workload {
     Find,
     FindMany,
     Connect,
+    /// Call a service.
+    Rpc,
+    /// Find out who offers a service.
+    Discovery,
+    /// Offer a service: what a run of [`Discovery`](Self::Discovery) begins with.
+    Advertise,
 }
 
 impl Workload {
@@ -31,6 +41,9 @@ impl Workload {
             Self::Find => "find",
             Self::FindMany => "find-many",
             Self::Connect => "connect",
+            Self::Rpc => "rpc",
+            Self::Discovery => "discovery",
+            Self::Advertise => "advertise",
         }
     }
 
@@ -193,8 +206,10 @@ pub struct Plan {
     pub timeout: Duration,
     /// Acknowledged records that the audit checks, when there are as many.
     pub audit: usize,
-    /// Acknowledged records that the audit is told of although nobody stored them.
+    /// Acknowledged records or calls that the audit is told of although nobody made them.
     pub plant_loss: usize,
+    /// The services of a run that calls some.
+    pub rpc: Option<RpcPlan>,
 }
 
 impl Plan {
@@ -254,6 +269,9 @@ impl Plan {
         if let Some(rate) = self.rate {
             ensure!(rate > 0.0 && rate.is_finite(), "--rate must be positive");
         }
+        if let Some(rpc) = &self.rpc {
+            rpc.check(self)?;
+        }
         if self.transport != Transport::Pooled && self.workload != Workload::Store {
             bail!("--transport {} knows only the workload store", self.transport.name());
         }
@@ -298,6 +316,7 @@ pub mod tests {
             timeout: Duration::from_secs(5),
             audit: SAMPLE,
             plant_loss: 0,
+            rpc: None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! `_bytes`, wall-clock spans `_s`. `null` means unknown or without meaning for this run.
 
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -12,17 +12,21 @@ use crate::audit::{Audited, Findings};
 use crate::drive::Phase;
 use crate::hist::{self, Hist};
 use crate::host::Host;
-use crate::plan::{Limits, Plan};
+use crate::plan::Plan;
 use crate::record::Series;
 use crate::stats::Throughput;
 use crate::validity::Validity;
 
+mod config;
 mod dht;
 mod intervals;
+mod rpc;
 #[cfg(test)]
 pub mod tests;
 
+pub use config::{Config, RpcConfigRow, Run};
 pub use dht::{AfterKill, DhtRow};
+pub use rpc::{DiscoveryRow, RpcRow, Step};
 
 /// The version of the format; readers refuse one that they do not know.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -46,6 +50,8 @@ pub struct Report {
     pub transport: TransportRow,
     /// `null` where the baseline did the work.
     pub dht: Option<DhtRow>,
+    /// `null`: no service was called.
+    pub rpc: Option<RpcRow>,
     pub resources: Resources,
     /// Declared objectives and whether they held; there are none yet.
     pub slo: Vec<serde_json::Value>,
@@ -72,54 +78,6 @@ impl Tool {
             profile: if cfg!(debug_assertions) { "debug" } else { "release" },
         }
     }
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Run {
-    pub id: String,
-    pub started_at: String,
-    pub duration_s: f64,
-    pub warmup_s: f64,
-    pub seed: u64,
-    pub labels: BTreeMap<String, String>,
-    pub shard: &'static str,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Config {
-    pub workload: &'static str,
-    pub model: &'static str,
-    pub arrival: Option<&'static str>,
-    pub rate: Option<f64>,
-    pub concurrency: usize,
-    pub transport: &'static str,
-    pub nodes: usize,
-    pub k: usize,
-    pub callers: usize,
-    pub churn: f64,
-    pub kill: f64,
-    pub ack: &'static str,
-    pub batch: usize,
-    pub size: Size,
-    pub keys: usize,
-    pub key_dist: String,
-    /// What each node may hold, where the run raised it; `null`: the default.
-    pub store_limits: Option<Limits>,
-    pub duration_s: Option<f64>,
-    pub ops: Option<u64>,
-    pub drain_s: f64,
-    pub timeout_s: f64,
-    pub tls: Tls,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Size {
-    pub fixed: usize,
-}
-
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Tls {
-    pub verify: bool,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -286,6 +244,7 @@ impl Report {
                 udp_rcvbuf_errors: phase.udp_rcvbuf_errors,
             },
             dht: phase.traffic.map(|counted| DhtRow::new(plan, phase, &counted)),
+            rpc: None,
             resources: Resources {
                 own: usage,
                 target: TargetUsage { shared_with_self: true, usage },
@@ -314,54 +273,17 @@ impl Report {
         self.totals.errors.values().sum()
     }
 
-    /// Answers that do not bear out a receipt, of all audits.
-    pub fn missing(&self) -> u64 {
+    /// What was acknowledged and is not true, by all audits.
+    pub fn broken(&self) -> u64 {
         let after = self.after_kill.as_ref().map(|after| &after.audit);
-        self.audit.iter().chain(after).map(|audit| audit.missing).sum()
+        let missing: u64 = self.audit.iter().chain(after).map(|audit| audit.missing).sum();
+        missing + self.rpc.as_ref().map_or(0, RpcRow::broken)
     }
-}
 
-impl Run {
-    fn new(plan: &Plan, phase: &Phase, started_at: SystemTime) -> Self {
-        let millis = started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Self {
-            id: format!("{millis:x}-{}-{}", plan.label, std::process::id()),
-            started_at: humantime::format_rfc3339_millis(started_at).to_string(),
-            duration_s: phase.elapsed.as_secs_f64(),
-            warmup_s: plan.warmup.as_secs_f64(),
-            seed: plan.seed,
-            labels: BTreeMap::new(),
-            shard: "0/1",
-        }
-    }
-}
-
-impl Config {
-    fn of(plan: &Plan) -> Self {
-        Self {
-            workload: plan.workload.name(),
-            model: if plan.is_open() { "open" } else { "closed" },
-            arrival: plan.is_open().then_some("constant"),
-            rate: plan.rate,
-            concurrency: plan.concurrency,
-            transport: plan.transport.name(),
-            nodes: plan.nodes,
-            k: plan.k,
-            callers: plan.callers,
-            churn: plan.churn,
-            kill: plan.kill,
-            ack: plan.ack.name(),
-            batch: plan.batch,
-            size: Size { fixed: plan.size },
-            keys: plan.keys,
-            key_dist: plan.key_dist.to_string(),
-            store_limits: plan.limits(),
-            duration_s: plan.duration.map(|duration| duration.as_secs_f64()),
-            ops: plan.ops,
-            drain_s: plan.drain.as_secs_f64(),
-            timeout_s: plan.timeout.as_secs_f64(),
-            tls: Tls { verify: true },
-        }
+    /// Adds what is known of calls, and judges it.
+    pub fn add_rpc(&mut self, row: RpcRow) {
+        self.validity.require_none("rpc_broken", row.broken());
+        self.rpc = Some(row);
     }
 }
 

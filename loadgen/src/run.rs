@@ -8,11 +8,14 @@ use anyhow::{Result, anyhow};
 use crate::audit::{self, Audited, Claim};
 use crate::drive::{Part, drive};
 use crate::host::Host;
+use crate::ledger::CallFindings;
 use crate::plan::{Plan, Workload};
-use crate::report::Report;
+use crate::report::{Report, RpcRow};
 use crate::stop::{Signal, Stop};
-use crate::target::{Mesh, Target};
+use crate::target::{Mesh, Services, Target};
 use crate::workload::Data;
+
+mod discovery;
 
 /// The first operation of a warm-up, out of reach of the measured ones.
 const WARMUP_FIRST: u64 = 1 << 40;
@@ -41,10 +44,18 @@ pub async fn measure(
     title: &'static str,
     stop: &mut Stop,
 ) -> Result<Done> {
+    if plan.workload == Workload::Discovery {
+        return discovery::measure(mesh, plan, host, stop).await;
+    }
     let target = mesh.target(plan)?;
     let data = Arc::new(Data::new(plan, |key| !plan.workload.reads() || target.has_reader(key)));
     if plan.workload.reads() {
         preload(&target, &data).await?;
+    }
+    if plan.workload == Workload::Rpc {
+        for i in 0..target.services()?.offers() {
+            target.advertise(i).await?;
+        }
     }
     if !plan.warmup.is_zero() && stop.signal().is_none() {
         let part = Part { first: WARMUP_FIRST, duration: Some(plan.warmup), ops: None, title: "warm-up" };
@@ -58,9 +69,13 @@ pub async fn measure(
     let sample = std::mem::take(&mut phase.tally.sample);
     let audited = match plan.workload {
         Workload::Store | Workload::StoreMany => Some(check(mesh, &target, &data, plan, sample).await),
-        Workload::Find | Workload::FindMany | Workload::Connect => None,
+        _ => None,
     };
     let mut report = Report::new(plan, &phase, audited, host, started_at);
+    if plan.workload == Workload::Rpc {
+        let counted = phase.traffic.unwrap_or_default().calls;
+        report.add_rpc(RpcRow::new(counted, audit_calls(target.services()?, plan), None));
+    }
     if plan.workload.reads() && data.keys().iter().any(|key| !target.has_reader(key)) {
         report
             .validity
@@ -68,6 +83,12 @@ pub async fn measure(
             .push("the reader holds copies of what it reads: use --nodes above --k + 1".to_owned());
     }
     Ok(Done { report, signal: phase.signal })
+}
+
+/// Compares what callers were told with what the handlers have done.
+fn audit_calls(services: &Services, plan: &Plan) -> CallFindings {
+    services.ledger().plant(plan.plant_loss);
+    services.ledger().audit(plan.rpc.is_some_and(|rpc| rpc.idempotent))
 }
 
 /// Audits what was acknowledged; again after some nodes have gone silent, if the plan says so.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foveola::{Key, NodeId};
 
-use crate::errors::Failure;
+use crate::errors::{Failure, Kind};
 use crate::workload::mix;
 
 mod calls;
@@ -14,11 +14,13 @@ mod failures;
 pub mod fake;
 mod mesh;
 mod proof;
+mod services;
 mod single;
 
 pub use calls::MeshTarget;
 pub use mesh::{Churned, Mesh, Roster};
 pub use proof::Proof;
+pub use services::{CallCounters, Services};
 pub use single::Single;
 
 /// A replica's answer about one key of one publisher.
@@ -40,6 +42,7 @@ pub struct Counters {
     pub lookups: u64,
     pub queries: u64,
     pub hops: u64,
+    pub calls: CallCounters,
 }
 
 impl Counters {
@@ -53,6 +56,7 @@ impl Counters {
             lookups: self.lookups.saturating_sub(before.lookups),
             queries: self.queries.saturating_sub(before.queries),
             hops: self.hops.saturating_sub(before.hops),
+            calls: self.calls.since(&before.calls),
         }
     }
 }
@@ -100,6 +104,36 @@ impl Target {
             #[cfg(test)]
             Self::Fake(fake) => fake.find(key),
         }
+    }
+
+    /// Offers service number `i`.
+    pub async fn advertise(&self, i: u64) -> Result<(), Failure> {
+        self.services()?.advertise(i).await
+    }
+
+    /// Finds who offers the service of call `i`.
+    pub async fn discover(&self, i: u64) -> Result<(), Failure> {
+        self.services()?.discover(i).await
+    }
+
+    /// Whether the DHT knows anybody who offers the service of call `i`.
+    pub async fn is_known(&self, i: u64) -> Result<bool, Failure> {
+        self.services()?.is_known(i).await
+    }
+
+    /// Makes call `i`, whose arguments bear its number.
+    pub async fn call(&self, i: u64, args: Bytes) -> Result<(), Failure> {
+        self.services()?.call(i, args).await
+    }
+
+    /// The services of the plan; a plan without any is a failure.
+    pub fn services(&self) -> Result<&Services, Failure> {
+        let services = match self {
+            Self::Mesh(mesh) => mesh.services.as_ref(),
+            #[cfg(test)]
+            Self::Fake(_) => None,
+        };
+        services.ok_or_else(|| Failure::new(Kind::NoProvider, "the plan has no services"))
     }
 
     /// Opens a verified connection to one of the peers, in turn, and closes it.

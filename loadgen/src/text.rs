@@ -6,6 +6,8 @@ use crate::audit::Findings;
 use crate::demo::Demo;
 use crate::report::{DhtRow, Latency, Report};
 
+mod rpc;
+
 /// Nanoseconds with three digits and a unit.
 pub fn nanos(ns: u64) -> String {
     let ns = ns as f64;
@@ -45,9 +47,13 @@ fn shown(ns: Option<u64>) -> String {
 /// The first line of any output.
 pub fn heading(report: &Report) -> String {
     let (host, config) = (&report.host, &report.config);
+    let data = match &config.rpc {
+        Some(rpc) => rpc::heading(rpc, config.size.fixed),
+        None => format!("values of {} B, ack {}", config.size.fixed, config.ack),
+    };
     format!(
-        "foveola loadgen {}  seed {}  {} cores, {} GiB, {} {}\n{} nodes in this process, k = {}, values of {} B, \
-         ack {}, verified TLS, {} build\n",
+        "foveola loadgen {}  seed {}  {} cores, {} GiB, {} {}\n{} nodes in this process, k = {}, {data}, verified \
+         TLS, {} build\n",
         report.tool.version,
         report.run.seed,
         host.cores,
@@ -56,8 +62,6 @@ pub fn heading(report: &Report) -> String {
         host.kernel,
         config.nodes,
         config.k,
-        config.size.fixed,
-        config.ack,
         report.tool.profile,
     )
 }
@@ -280,6 +284,9 @@ pub fn run(report: &Report) -> String {
     );
     if let Some(row) = &report.dht {
         dht(&mut out, row);
+    }
+    if let Some(row) = &report.rpc {
+        rpc::lines(&mut out, row);
     }
     if let Some(findings) = &report.audit {
         audit(&mut out, "audit", findings);

@@ -108,6 +108,12 @@ impl Validity {
         Self { ok: checks.iter().all(|check| check.pass), checks, notes }
     }
 
+    /// Adds the condition that there is none of what was counted.
+    pub fn require_none(&mut self, name: &'static str, count: u64) {
+        self.checks.push(Check::at_most(name, count as f64, 0.0));
+        self.ok &= count == 0;
+    }
+
     /// The checks that failed, for a reader.
     pub fn complaints(&self) -> Vec<String> {
         let complaint = |check: &Check| {

@@ -148,6 +148,14 @@ async fn perform(shared: &Shared, i: u64, sample: &mut Sample) -> Result<Moved, 
             let values = shared.target.find_many(reader, keys.collect()).await?;
             read(data, &values)
         }
+        Workload::Rpc => {
+            let args = data.numbered(i);
+            let bytes = args.len() as u64;
+            shared.target.call(i, args).await?;
+            Ok(Moved { bytes_out: bytes, bytes_in: bytes, ..Moved::default() })
+        }
+        Workload::Discovery => shared.target.discover(i).await.map(|()| Moved::default()),
+        Workload::Advertise => shared.target.advertise(i).await.map(|()| Moved::default()),
         Workload::Connect => {
             shared.target.connect(i).await?;
             Ok(Moved { handshakes: 1, ..Moved::default() })

@@ -3,13 +3,13 @@
 //!
 //! Everything costly is made before the clock starts: keys are a table, values are a pool.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use foveola::id::Key;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_distr::{Distribution, Zipf};
 
-use crate::plan::{KeyDist, Plan};
+use crate::plan::{KeyDist, NUMBER_BYTES, Plan};
 
 /// Memory that the pool of values may take; it holds between 16 and 4,096 values.
 const POOL_BYTES: usize = 16 << 20;
@@ -67,6 +67,13 @@ impl Data {
     pub fn value(&self, n: u64) -> Bytes {
         let place = mix(self.seed ^ 0x76_616c_7565, n) % self.values.len() as u64;
         self.values[place as usize].clone()
+    }
+
+    /// The value of item `n` with `n` in its first [`NUMBER_BYTES`], so that each is another.
+    pub fn numbered(&self, n: u64) -> Bytes {
+        let mut value = BytesMut::from(&self.value(n)[..]);
+        value[..NUMBER_BYTES].copy_from_slice(&n.to_le_bytes());
+        value.freeze()
     }
 
     /// Whether `value` is one that this run may have written.

@@ -102,6 +102,57 @@ fn churn_replaces_nodes_while_the_load_runs() {
 }
 
 #[test]
+fn calls_go_the_way_they_are_told_and_what_their_callers_hear_is_true() {
+    for (args, relays) in [
+        ("run rpc --ops 500 --size 32 --callers 2", 0.0),
+        ("run rpc --ops 200 --providers 3 --rate 500 --handler-delay 1ms --idempotent", 0.0),
+        ("run rpc --ops 60 --providers 2 --route multi-hop --concurrency 4", 3.0),
+    ] {
+        let output = output(&format!("{args} --warmup 0s --format json"));
+        assert_eq!(output.status.code(), Some(0), "{args}: {output:?}");
+        let report = json(&output);
+        let (totals, rpc) = (&report["totals"], &report["rpc"]);
+        assert_eq!(
+            (&totals["ok"], &totals["errors"]),
+            (&totals["intended"], &serde_json::json!({})),
+            "{args}"
+        );
+        assert_eq!(
+            (&rpc["audit"]["acknowledged"], &rpc["audit"]["wrong"]),
+            (&totals["ok"], &0.into()),
+            "{args}"
+        );
+        assert!(rpc["audit"]["executions"].as_u64() >= totals["ok"].as_u64(), "{args}: {rpc}");
+        assert!(rpc["counted"]["discovery_hits"].as_u64() > Some(0), "{args}: {rpc}");
+        // The search for the providers and what the nodes tell each other take the route as well.
+        let per_call = rpc["relay_hops_per_call"].as_f64().expect("a number");
+        assert!((relays..=relays * 2.0).contains(&per_call), "{args}: {rpc}");
+    }
+    let output = output("run rpc --ops 100 --warmup 0s --plant-loss 2 --format json");
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    let audit = &report["rpc"]["audit"];
+    assert_eq!((&audit["wrong"], &audit["contradictions"][0]["told"]), (&2.into(), &"acknowledged".into()));
+    assert_eq!(report["validity"]["ok"], false);
+}
+
+#[test]
+fn services_are_found_until_they_are_taken_back() {
+    let output = output("run discovery --nodes 10 --services 30 --format json");
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", report["rpc"]);
+    assert_eq!((&report["config"]["rpc"]["providers"], &report["totals"]["ok"]), (&5.into(), &30.into()));
+    let rpc = &report["rpc"];
+    let row = &rpc["discovery"];
+    assert_eq!((&row["services"], &row["withdrawn"]), (&30.into(), &30.into()), "{row}");
+    assert_eq!((&row["lost"], &row["left"], &row["unknown"]), (&0.into(), &0.into(), &0.into()), "{row}");
+    assert_eq!((&row["advertise"]["ok"], &row["call"]["ok"]), (&30.into(), &30.into()), "{row}");
+    assert_eq!(row["call"]["counted"]["discovery_hits"], 30, "{row}");
+    assert_eq!((&rpc["audit"]["acknowledged"], &rpc["audit"]["executions"]), (&30.into(), &30.into()));
+    assert_eq!((&rpc["audit"]["failed"], &rpc["audit"]["maybe_executed"]), (&30.into(), &0.into()));
+}
+
+#[test]
 fn nonsense_is_a_usage_error() {
     for args in ["run", "run store --rate x", "run find --transport fresh", "run store --nodes 1"] {
         let output = output(args);

@@ -4,6 +4,7 @@ use clap::CommandFactory;
 use clap::error::ErrorKind;
 
 use super::*;
+use crate::plan::{Route, RpcPlan};
 
 fn plan(line: &str) -> anyhow::Result<Plan> {
     let cli = Cli::try_parse_from(line.split(' '))?;
@@ -70,6 +71,35 @@ fn every_flag_reaches_the_plan() {
 }
 
 #[test]
+fn runs_that_call_services_have_as_many_nodes_as_they_need() {
+    let rpc = |line: &str| {
+        let plan = plan(line).expect("valid");
+        (plan.nodes, plan.callers, plan.concurrency, plan.rpc.expect("services"))
+    };
+    let one = RpcPlan {
+        providers: 1,
+        services: 1,
+        route: Route::Direct,
+        handler_delay: Duration::ZERO,
+        idempotent: false,
+    };
+    assert_eq!(rpc("loadgen run rpc"), (5, 1, 64, one));
+    assert_eq!(rpc("loadgen run rpc --providers 7").0, 8);
+    let far = RpcPlan { providers: 2, route: Route::MultiHop, ..one };
+    assert_eq!(rpc("loadgen run rpc --route multi-hop --providers 2"), (6, 1, 32, far));
+    let slow = RpcPlan { handler_delay: Duration::from_millis(5), idempotent: true, ..one };
+    let line = "loadgen run rpc --handler-delay 5ms --idempotent --rate 1k --nodes 4 --callers 3 --size 8";
+    assert_eq!(rpc(line), (4, 3, 256, slow));
+
+    let many = RpcPlan { providers: 8, services: 100, ..one };
+    assert_eq!(rpc("loadgen run discovery"), (16, 8, 64, many));
+    let search = plan("loadgen run discovery --nodes 40 --services 1k").expect("valid");
+    assert_eq!((search.callers, search.ops, search.duration), (20, Some(1000), None));
+    assert_eq!((search.warmup, search.rpc.map(|rpc| rpc.services)), (Duration::ZERO, Some(1000)));
+    assert_eq!(plan("loadgen run store").expect("valid").rpc, None);
+}
+
+#[test]
 fn nonsense_is_refused() {
     for line in [
         "loadgen run",
@@ -86,6 +116,20 @@ fn nonsense_is_refused() {
         "loadgen run store --kill 1",
         "loadgen run store --churn 0.1 --callers 5",
         "loadgen run store --transport fresh --churn 0.1",
+        "loadgen run store --providers 2",
+        "loadgen run rpc --services 2",
+        "loadgen run rpc --size 7",
+        "loadgen run rpc --churn 0.1",
+        "loadgen run rpc --transport fresh",
+        "loadgen run rpc --providers 5 --nodes 5",
+        "loadgen run rpc --providers 0",
+        "loadgen run rpc --route multi-hop --nodes 4",
+        "loadgen run rpc --route multi-hop --nodes 9 --callers 2",
+        "loadgen run discovery --idempotent",
+        "loadgen run discovery --duration 5s",
+        "loadgen run discovery --ops 5",
+        "loadgen run discovery --nodes 1",
+        "loadgen run discovery --nodes 4 --services 10k",
     ] {
         assert!(plan(line).is_err(), "{line}");
     }

@@ -8,8 +8,11 @@ use serde_json::Value;
 use super::*;
 use crate::demo::{Arm, Demo, Total};
 use crate::drive::{Part, drive};
+use crate::ledger::Ledger;
 use crate::plan::tests::plan;
+use crate::plan::{Route, RpcPlan};
 use crate::stop::Stop;
+use crate::target::CallCounters;
 use crate::target::fake::Fake;
 use crate::workload::Data;
 
@@ -113,6 +116,49 @@ async fn reports_keep_to_the_schema() {
             Demo { schema_version: 1, kind: "loadgen.demo", complete: true, arms, audit: Total::default() };
         assert_eq!(check("demo", &serde_json::to_value(&demo).expect("JSON")), Vec::<String>::new());
     }
+}
+
+/// What a run of services found, one of which is still known.
+pub fn services() -> RpcRow {
+    let ledger = Ledger::default();
+    (0..3).for_each(|call| ledger.acknowledged(call));
+    (1..3).for_each(|call| ledger.executed(call));
+    ledger.failed(3, false);
+    let mut hist = hist::empty();
+    hist.saturating_record_n(1_000_000, 99);
+    let counted = CallCounters { failovers: 7, overlaps: 5, relay_hops: 9, ..CallCounters::default() };
+    let latency_ns = Some(Latency::of(&hist));
+    let step = Step { ok: 99, failed: 1, ops_per_s: 1234.5, latency_ns, counted };
+    let call = Step { latency_ns: None, ..step.clone() };
+    let discovery = DiscoveryRow {
+        services: 100,
+        advertise: step,
+        call,
+        lost: 0,
+        withdrawn: 100,
+        not_withdrawn: 2,
+        left: 1,
+        unknown: 0,
+    };
+    RpcRow::new(counted, ledger.audit(false), Some(discovery))
+}
+
+#[tokio::test]
+async fn what_is_said_of_services_keeps_to_the_schema_and_is_judged() {
+    let mut plan = plan();
+    let (handler_delay, idempotent) = (Duration::from_millis(3), false);
+    plan.rpc = Some(RpcPlan { providers: 2, services: 1, route: Route::MultiHop, handler_delay, idempotent });
+    let mut report = sample(&plan).await;
+    let broken = |report: &Report| report.validity.complaints().join("; ").contains("rpc_broken is 2");
+    assert!(!broken(&report) && report.broken() == 0);
+    report.add_rpc(services());
+    assert!(broken(&report) && !report.validity.ok && report.broken() == 2);
+    let value = serde_json::to_value(&report).expect("JSON");
+    assert_eq!(check("report", &value), Vec::<String>::new());
+    assert_eq!(
+        (&value["rpc"]["relay_hops_per_call"], &value["rpc"]["audit"]["wrong"]),
+        (&3.0.into(), &1.into())
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use foveola::baseline::Client;
 use foveola::{Ack, Key, Node, NodeId, Record};
 
-use super::{Counters, Held, Proof, Roster, failures};
+use super::{Counters, Held, Proof, Roster, Services, failures};
 use crate::errors::{Failure, Kind};
 use crate::plan::{Acks, Plan};
 
@@ -24,6 +24,7 @@ pub struct MeshTarget {
     reads: bool,
     /// Works through new connections; `None`: through the pool.
     client: Option<Client>,
+    pub(super) services: Option<Services>,
     k: usize,
     pub(super) churned: bool,
     pub(super) seed: u64,
@@ -38,6 +39,7 @@ impl MeshTarget {
         nodes: &[Node],
         (writers, readers): (Vec<Node>, Vec<Node>),
         client: Option<Client>,
+        services: Option<Services>,
         auditor: Node,
         roster: Arc<Roster>,
     ) -> Self {
@@ -49,6 +51,7 @@ impl MeshTarget {
             roster,
             reads: plan.workload.reads(),
             client,
+            services,
             k: plan.k,
             churned: plan.churn > 0.0,
             seed: plan.seed,
@@ -76,7 +79,9 @@ impl MeshTarget {
             sum.lookups += stats.lookups;
             sum.queries += stats.lookup_queries;
             sum.hops += stats.lookup_hops;
+            sum.calls.add_caller(&stats);
         }
+        sum.calls.relay_hops = self.roster.relayed();
         sum
     }
 

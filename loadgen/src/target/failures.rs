@@ -1,8 +1,8 @@
 //! The errors of the library by kind.
 
 use foveola::{
-    AcquireError, AttemptError, DialError, FindError, Lost, QueryError, Receipt, RequestError, StoreError,
-    baseline,
+    AcquireError, AttemptError, CallError, DialError, FindError, Lost, QueryError, Receipt, RequestError,
+    StoreError, baseline,
 };
 
 use crate::errors::{Failure, Kind};
@@ -38,6 +38,24 @@ pub fn find(error: &FindError) -> Failure {
         FindError::Incomplete { last, .. } => request_kind(*last),
         FindError::Overloaded => Kind::Timeout,
         FindError::Shutdown => Kind::Cancelled,
+        _ => Kind::Remote,
+    };
+    Failure::new(kind, error)
+}
+
+pub fn call(error: &CallError) -> Failure {
+    let kind = match error {
+        CallError::Timeout { .. } => Kind::Timeout,
+        CallError::NoProvider => Kind::NoProvider,
+        CallError::Discovery(_) => Kind::Discovery,
+        CallError::NoService { .. } => Kind::NoService,
+        CallError::Overloaded { .. } => Kind::Overloaded,
+        CallError::Refused { .. } => Kind::Refused,
+        CallError::Unreachable { .. } => Kind::Connect,
+        CallError::Backpressure { .. } => Kind::Backpressure,
+        CallError::PeerLost { .. } => Kind::Reset,
+        CallError::Handler { .. } | CallError::Panicked { .. } => Kind::Handler,
+        CallError::Shutdown => Kind::Cancelled,
         _ => Kind::Remote,
     };
     Failure::new(kind, error)

@@ -17,9 +17,8 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::MeshTarget;
-use super::Target;
-use crate::plan::{Limits, Plan, Transport, Workload};
+use super::{MeshTarget, Services, Target};
+use crate::plan::{Limits, Plan, RELAYS, Route, Transport, Workload};
 use crate::workload::mix;
 
 /// Who joins while nodes die is told of dead ones, and waits no longer for them.
@@ -59,6 +58,11 @@ impl Roster {
 
     pub fn is_alive(&self, id: &NodeId) -> bool {
         self.alive().iter().any(|node| node.id() == *id)
+    }
+
+    /// Requests that they have passed on for others, each counting it.
+    pub fn relayed(&self) -> u64 {
+        self.alive().iter().map(|node| node.stats().relayed).sum()
     }
 
     /// Tells `node` where those are that it has not heard of.
@@ -116,6 +120,9 @@ impl Mesh {
         if plan.has_faults() {
             builder = builder.faults();
         }
+        if plan.rpc.is_some_and(|rpc| rpc.route == Route::MultiHop) {
+            builder = builder.reach(in_line);
+        }
         let mesh = builder.spawn().await.context("the mesh did not form")?;
         Ok(Self { roster: Arc::new(Roster::of(&mesh)), mesh, auditor })
     }
@@ -125,7 +132,7 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// When the baseline has no socket.
+    /// When the baseline has no socket, or the services of the plan no name.
     pub fn target(&self, plan: &Plan) -> Result<Target> {
         let nodes = self.mesh.nodes();
         let writers = nodes[..plan.callers].to_vec();
@@ -139,8 +146,9 @@ impl Mesh {
             (_, Transport::Pooled) => None,
         };
         let client = arm.map(|arm| Client::new(&writers[0], arm)).transpose().context("the baseline")?;
+        let services = plan.rpc.as_ref().map(|rpc| Services::new(plan, rpc, nodes)).transpose()?;
         let (auditor, roster) = (self.auditor.clone(), Arc::clone(&self.roster));
-        let target = MeshTarget::new(plan, nodes, (writers, readers), client, auditor, roster);
+        let target = MeshTarget::new(plan, nodes, (writers, readers), client, services, auditor, roster);
         Ok(Target::Mesh(Arc::new(target)))
     }
 
@@ -176,6 +184,11 @@ impl Mesh {
         self.roster.update(&self.mesh);
         count
     }
+}
+
+/// The reach of [`Route::MultiHop`]: the first node, the relays one after another, and all others at the end.
+const fn in_line(a: usize, b: usize) -> bool {
+    a == RELAYS || (b == a + 1 && b <= RELAYS)
 }
 
 /// Replaces one node after another, evenly in time.

@@ -4,7 +4,7 @@ use super::*;
 use crate::demo::{Arm, Total};
 use crate::plan::tests::plan;
 use crate::report::AfterKill;
-use crate::report::tests::sample;
+use crate::report::tests::{sample, services};
 use crate::target::Churned;
 
 #[test]
@@ -67,6 +67,19 @@ async fn a_summary_says_what_it_is() {
         "1 of 5 nodes went silent",
         "12 acknowledging replicas were killed; of 2 records all were, 1 of which are lost",
         "3 searches found an older record: no quorum need have met the newest",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(!text.contains("calls acknowledged"), "{text}");
+    report.add_rpc(services());
+    let text = run(&report);
+    for line in [
+        "7 failovers, 5 of them overlapping",
+        "0 attempts by others, 3.00 relays a call",
+        "advertise   99 ok, 1 failed, 1,235/s, p50 1.00 ms  p99 -",
+        "100 withdrawn, 2 of them with too few replicas told; then 1 found or called",
+        "UNTRUE: 3 calls acknowledged, 1 failed (0 may have run); 2 executions, 0 calls repeated, 1 contradicted",
+        "call 0: 0 executions, its caller was told acknowledged",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
