@@ -7,6 +7,7 @@
 //! to connect to. Meanwhile it is *silent*: it is handed to nobody, counts for nothing, and is asked again
 //! ever more rarely.
 
+mod crowd;
 mod silent;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::crowd::Crowd;
 use self::silent::Silent;
 use super::ack::{self, LargestSeen};
 use super::lookup::{ALPHA_MAX, Outcome};
@@ -65,6 +67,8 @@ pub struct Members<T> {
     /// Always part of the table.
     silent: Silent,
     regions: Regions,
+    /// Who is in no region because its network has enough members.
+    crowd: Crowd,
     /// Where the nodes closest to a key are put in order.
     near: Vec<NodeId>,
 }
@@ -79,6 +83,7 @@ impl<T> Members<T> {
             largest: LargestSeen::new(),
             silent: Silent::default(),
             regions: Regions::new(k),
+            crowd: Crowd::default(),
             near: Vec::new(),
         }
     }
@@ -114,8 +119,16 @@ impl<T> Members<T> {
     pub fn connected(&mut self, now: Instant, peer: NodeId, ip: IpAddr, info: T) -> Insert {
         self.silent.remove(&peer);
         let mut insert = self.table.insert(now, peer, ip, info);
-        if insert != Insert::Refused(Refused::Own) {
-            self.regions.add(peer);
+        match insert {
+            Insert::Refused(Refused::Own) => {}
+            Insert::Refused(Refused::BucketNetwork | Refused::TableNetwork) => {
+                self.crowd.add(peer);
+                self.regions.remove(&peer);
+            }
+            _ => {
+                self.crowd.remove(&peer);
+                self.regions.add(peer);
+            }
         }
         if let Insert::Full { ping: Some(oldest) } = insert
             && self.silent.contains(&oldest)
@@ -239,7 +252,7 @@ impl<T> Members<T> {
 
     /// The replica set of a key that was looked up: who answered.
     pub fn found(&mut self, now: Instant, outcome: &Outcome) -> ReplicaSet {
-        for node in &outcome.nodes {
+        for node in outcome.nodes.iter().filter(|node| !self.crowd.contains(node)) {
             self.regions.add(*node);
         }
         self.observe(now, outcome.nodes.len());
@@ -249,8 +262,12 @@ impl<T> Members<T> {
     }
 
     /// A survey has come to its end: the keys in the region need no lookup until it is too old.
-    pub fn learn(&mut self, now: Instant, region: Region) {
+    ///
+    /// Who shares a network with too many members is left out, as of the table: whoever holds one network must
+    /// not fill the neighbourhood of a key.
+    pub fn learn(&mut self, now: Instant, mut region: Region) {
         self.observe(now, region.nodes().len());
+        region.retain(|node| !self.crowd.contains(node));
         self.regions.learn(now, region);
     }
 
@@ -290,6 +307,7 @@ impl<T> Members<T> {
             + self.table.memory()
             + self.silent.memory()
             + self.regions.memory()
+            + self.crowd.memory()
             + self.near.capacity() * size_of::<NodeId>()
     }
 }

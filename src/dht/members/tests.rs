@@ -200,3 +200,33 @@ fn the_state_of_a_node_in_a_mesh_of_10_000_takes_less_than_40_kib() {
     assert!(nodes > 9_900 && members.table().len() > 180, "{nodes} nodes");
     assert!(members.memory() < 40 << 10, "{} bytes", members.memory());
 }
+
+#[test]
+fn who_shares_a_network_with_too_many_is_in_no_region_either() {
+    let now = Instant::now();
+    let all = || Region::new(Subtree::WHOLE, (0..6).map(id).collect(), now);
+    let found = Outcome {
+        target: key(0),
+        nodes: (0..6).map(id).collect(),
+        complete: true,
+        queries: 6,
+        failed: 0,
+        hops: 1,
+    };
+    for (first, counted) in [([203, 0, 113], 2), ([192, 168, 1], 6)] {
+        let mut members = Members::new(OWN, 8);
+        members.learn(now, all());
+        let [a, b, c] = first;
+        for n in 0..6 {
+            members.connected(now, id(n), IpAddr::from([a, b, c, n]), ());
+        }
+        assert_eq!(known(&mut members, now, &key(1)).nodes.len(), counted, "whoever has connected");
+        members.found(now, &found);
+        assert_eq!(known(&mut members, now, &key(1)).nodes.len(), counted, "whoever was found");
+        members.learn(now, all());
+        assert_eq!(known(&mut members, now, &key(1)).nodes.len(), counted, "whoever a survey has found");
+        // From another address it is welcome.
+        members.connected(now, id(5), IpAddr::from([198, 51, 100, 1]), ());
+        assert!(known(&mut members, now, &key(1)).nodes.contains(&id(5)));
+    }
+}

@@ -52,6 +52,11 @@ impl Region {
         Self { tree, nodes, learnt, all: None }
     }
 
+    pub(super) fn retain(&mut self, keep: impl FnMut(&NodeId) -> bool) {
+        self.nodes.retain(keep);
+        self.all = None;
+    }
+
     /// The part of the id space.
     pub fn tree(&self) -> &Subtree {
         &self.tree

@@ -205,7 +205,7 @@ fn one_peer_cannot_fill_a_shard_under_names_that_it_invents() {
     let mut shard = Shard::new(now, limits, (1, 2));
     let brought = |by: u8, p: u8| Sent {
         origin: Origin::Vouched(Some(publisher(by))),
-        signed: p % 2 == 0,
+        signed: p.is_multiple_of(2),
         ..plain(p, p, 1, b"value")
     };
     let taken = (0..60).filter(|p| brought(100, *p).apply(&mut shard, now) == Status::Applied).count();
