@@ -29,7 +29,8 @@ pub struct NodeStats {
     pub published_bytes: usize,
     /// Copies of records that others have taken over from this node, beyond its own stores.
     pub replicated: u64,
-    /// Copies that they refused, or that did not arrive.
+    /// Copies that they refused, or that did not arrive; those included that a node which leaves has not got
+    /// rid of within its [`drain`](super::Config::drain).
     pub not_replicated: u64,
     /// Requests that were passed on for others.
     pub relayed: u64,

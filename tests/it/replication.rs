@@ -6,7 +6,7 @@ use foveola::mesh::LocalMesh;
 use foveola::{Ack, Config, Key, Node, NodeId, Receipt};
 
 use crate::nodes::{config, identity, key};
-use crate::util::PATIENCE;
+use crate::util::{PATIENCE, until};
 
 /// Settings in which everything that takes minutes takes moments.
 fn hasty(k: usize) -> Config {
@@ -148,4 +148,25 @@ async fn a_writer_sends_its_publication_again_to_a_replica_that_lost_it() {
     assert!(record.ttl < Duration::from_secs(9), "sending it again lengthens no life: {:?}", record.ttl);
     client.shutdown().await;
     mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_leaving_node_does_not_get_rid_of_is_counted() {
+    let settings = config(|config| {
+        config.k = 2;
+        config.drain = Duration::from_secs(1);
+        config.replication.settle = Duration::from_secs(3_600);
+    });
+    let mut mesh = LocalMesh::builder().nodes(5).config(settings).faults().spawn().await.unwrap();
+    for i in 0..200 {
+        mesh.node(0).dht().store(key(i), "value").ack(Ack::All).await.unwrap();
+    }
+    let leaver = mesh.node(4).clone();
+    let held = leaver.stats().held_records;
+    assert!(held > 0);
+    (0..4).for_each(|i| mesh.kill(i));
+    leaver.shutdown().await;
+    let lost = || leaver.stats().not_replicated;
+    until(PATIENCE, "all is counted", || lost() >= u64::try_from(held).unwrap()).await;
+    assert_eq!(lost(), u64::try_from(held).unwrap());
 }

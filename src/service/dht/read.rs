@@ -133,12 +133,13 @@ impl DhtService {
 
     /// Sends replicas that have answered what they lack, in the background.
     fn mend(self: &Arc<Self>, key: Key, kind: RecordKind, read: &Read) {
-        let vouches = lock(&self.members).may_vouch(runtime::now(), &key, &self.local);
+        let now = runtime::now();
+        let vouches = lock(&self.members).may_vouch(now, &key, &self.local);
         let takes = |copy: &Heard| vouches || copy.authentic || copy.publisher == self.local;
         let parcels: Vec<_> = read
             .repairs()
             .filter(|(_, copy)| takes(copy))
-            .filter_map(|(to, copy)| Some((to, Parcel::new(copy.publisher, &copy.as_record(key, kind))?)))
+            .map(|(to, copy)| (to, Parcel::new(now, copy.publisher, &copy.as_record(key, kind))))
             .take(MEND_COPIES)
             .collect();
         if parcels.is_empty() {

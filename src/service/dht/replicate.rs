@@ -6,12 +6,12 @@
 //! the bandwidth to others. Who sends what to whom is planned in [`crate::dht::replication`]; when a record is
 //! due is known to the store and to the log. A copy that gets lost is not sent again: the next round heals it.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lru::LruCache;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -26,7 +26,7 @@ use crate::wire;
 
 /// Nodes that came, and as many that went, of which the task has yet to hear; more are left to the rounds.
 const CHANGES_MAX: usize = 256;
-/// Peers whose process is told from the one before it.
+/// Peers whose process is told from the one before it; beyond them, the one heard of longest ago is forgotten.
 const BOOTS_MAX: usize = 16_384;
 /// Keys that are planned for without letting others work.
 const KEYS_AT_ONCE: usize = 64;
@@ -36,22 +36,28 @@ const DUE_BUDGET: usize = 256;
 const REST: u32 = 4;
 
 /// Who has come and gone since the task last looked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Changes {
     came: Vec<NodeId>,
     lost: Vec<NodeId>,
     /// The process of every peer that is there; one that restarted has come with an empty store.
-    boots: BTreeMap<NodeId, u64>,
+    boots: LruCache<NodeId, u64>,
+}
+
+impl Default for Changes {
+    fn default() -> Self {
+        Self { came: Vec::new(), lost: Vec::new(), boots: LruCache::unbounded() }
+    }
 }
 
 impl Changes {
     /// A peer has completed its handshake in the process `boot`. If nothing is held that it could be `owed`,
     /// what comes later is not either: whoever brings that finds the peer there.
     pub(super) fn connected(&mut self, peer: NodeId, boot: u64, owed: bool) {
-        if self.boots.len() >= BOOTS_MAX && !self.boots.contains_key(&peer) {
-            self.boots.clear();
-        }
-        if self.boots.insert(peer, boot) != Some(boot) {
+        if self.boots.put(peer, boot) != Some(boot) {
+            if self.boots.len() > BOOTS_MAX {
+                self.boots.pop_lru();
+            }
             self.lost.retain(|other| *other != peer);
             if owed {
                 note(&mut self.came, peer);
@@ -61,12 +67,12 @@ impl Changes {
 
     /// Whether a peer that serves has completed its handshake, and is not known to have gone since.
     pub(super) fn is_here(&self, peer: &NodeId) -> bool {
-        self.boots.contains_key(peer)
+        self.boots.contains(peer)
     }
 
     /// A peer has left or cannot be reached.
     pub(super) fn gone(&mut self, peer: &NodeId) {
-        if self.boots.remove(peer).is_some() {
+        if self.boots.pop(peer).is_some() {
             self.came.retain(|other| other != peer);
             note(&mut self.lost, *peer);
         }
@@ -126,17 +132,19 @@ impl DhtService {
     }
 
     /// Gives everything that this node holds to those who take its place, before it leaves; for at most
-    /// `patience`.
+    /// `patience`. What is not sent by then counts as not replicated.
     pub(crate) async fn hand_over(self: &Arc<Self>, patience: Duration) {
         if !self.config.serves || self.held().0 == 0 {
             return;
         }
-        let mut out = Outgoing::new(self);
+        let (mut out, mut left) = (Outgoing::new(self), self.held().0);
         let work = async {
             for shard in 0..SHARDS {
                 for key in self.keys(shard) {
-                    if let Some(heir) = self.heir(&key).await {
-                        for parcel in self.copies(&key) {
+                    let heir = self.heir(&key).await;
+                    for parcel in self.copies(&key) {
+                        left = left.saturating_sub(1);
+                        if let Some(heir) = heir {
                             out.push(heir, &parcel, None).await;
                         }
                     }
@@ -146,7 +154,10 @@ impl DhtService {
             }
             out.arrived().await;
         };
-        let _ = tokio::time::timeout_at(runtime::after(patience).into(), work).await;
+        if tokio::time::timeout_at(runtime::after(patience).into(), work).await.is_err() {
+            let unsent = out.unsent() + u64::try_from(left).unwrap_or(u64::MAX);
+            self.deliveries.failed.fetch_add(unsent, Ordering::Relaxed);
+        }
     }
 
     /// The replicas of `key`, or the members closest to it when this node is too busy to search for them.
@@ -205,7 +216,7 @@ impl DhtService {
     }
 
     /// Copies of what this node holds under `key`.
-    fn copies(&self, key: &Key) -> Vec<Parcel> {
+    fn copies(&self, key: &Key) -> Vec<Arc<Parcel>> {
         let now = runtime::now();
         let mut parcels = Vec::new();
         let shard = self.shard(key);
@@ -213,7 +224,7 @@ impl DhtService {
             shard.find(now, key, kind, None, |found| {
                 let wire::Found { publisher, seq, ttl_ms, kind, flags, proof, value } = found;
                 let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };
-                parcels.extend(Parcel::new(publisher, &record));
+                parcels.push(Parcel::new(now, publisher, &record));
                 ControlFlow::Continue(())
             });
         }
@@ -223,11 +234,11 @@ impl DhtService {
     /// Sends records of one shard whose time has come to the other replicas: as many as one turn allows, so
     /// that what comes and goes meanwhile has its turn as well.
     async fn send_due(&self, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
-        let mut due = Vec::new();
-        let gather = |held: Held<'_>| {
-            due.extend(Parcel::new(held.publisher, &held.record).map(|parcel| (held.record.key, parcel)));
+        let (now, mut due) = (runtime::now(), Vec::new());
+        let gather = |Held { publisher, record, .. }: Held<'_>| {
+            due.push((record.key, Parcel::new(now, publisher, &record)));
         };
-        lock(&self.shards[shard]).due(runtime::now(), DUE_BUDGET, gather);
+        lock(&self.shards[shard]).due(now, DUE_BUDGET, gather);
         for (key, parcel) in due {
             for to in self.around(&key, 0, |around| around.round().to_vec()) {
                 out.push(to, &parcel, Some(pace)).await;
@@ -237,12 +248,12 @@ impl DhtService {
 
     /// Sends own publications of one shard again whose time has come, likewise.
     async fn republish(self: &Arc<Self>, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
-        let mut due = Vec::new();
-        lock(&self.log[shard]).due(runtime::now(), DUE_BUDGET, |key, own| {
+        let (now, mut due) = (runtime::now(), Vec::new());
+        lock(&self.log[shard]).due(now, DUE_BUDGET, |key, own| {
             let ttl_ms = u32::try_from(own.ttl.as_millis()).unwrap_or(u32::MAX);
             let (seq, kind, flags, proof, value) = (own.seq, own.kind, own.flags, own.proof, own.value);
             let record = wire::Record { key: *key, seq, ttl_ms, kind, flags, proof, value };
-            due.extend(Parcel::new(self.local, &record).map(|parcel| (*key, parcel)));
+            due.push((*key, Parcel::new(now, self.local, &record)));
         });
         for (key, parcel) in due {
             for to in self.replicas_or_nearest(&key).await.iter() {
@@ -255,6 +266,21 @@ impl DhtService {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_that_comes_makes_nobody_come_again_who_was_heard_of_lately() {
+        let peer = |n: usize| {
+            let mut id = [0; 32];
+            id[..8].copy_from_slice(&n.to_be_bytes());
+            NodeId::from_bytes(id)
+        };
+        let mut changes = Changes::default();
+        (0..=BOOTS_MAX).for_each(|n| changes.connected(peer(n), 1, true));
+        changes.take();
+        assert!(!changes.is_here(&peer(0)) && (1..=BOOTS_MAX).all(|n| changes.is_here(&peer(n))));
+        changes.connected(peer(1), 1, true);
+        assert_eq!(changes.take(), (vec![], vec![]), "it was there before");
+    }
 
     #[test]
     fn who_comes_while_nothing_is_held_is_owed_nothing() {
