@@ -208,7 +208,7 @@ impl RunArgs {
             Workload::StoreMany | Workload::FindMany => KeyDist::Seq,
             _ => KeyDist::Uniform,
         };
-        let usual = || self.rpc.nodes(workload).unwrap_or(if workload.reads() { 8 } else { 5 });
+        let usual = || self.rpc.nodes(workload).unwrap_or_else(|| if workload.reads() { 8 } else { 5 });
         let nodes = self.nodes.unwrap_or_else(usual);
         let pooled = self.transport == Transport::Pooled && workload != Workload::Connect;
         let callers = match self.callers.or_else(|| RpcArgs::callers(workload, nodes)) {
