@@ -1,15 +1,18 @@
 //! What a replica takes from whom: signed and vouched copies, entries of several publishers, removals.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 use foveola::dht::record::{RealmId, sign, verify};
+use foveola::mesh::LocalMesh;
 use foveola::wire::{
     Class, Decoder, FindBatch, Found, Kind, Record, RecordKind, Reject, Status, StoreBatch, TOMBSTONE,
     decode_find_reply, decode_store_reply, encode_open, encode_record,
 };
-use foveola::{Identity, Key, Node, NodeId};
+use foveola::{Ack, Identity, Key, Node, NodeId};
 
 use crate::nodes::{RawPeer, config, identity, key, next_frame, node};
-use crate::util::in_time;
+use crate::util::{PATIENCE, in_time};
 
 /// A peer that stores and asks by hand; it serves, so the node counts it as a member.
 struct Peer {
@@ -264,4 +267,30 @@ async fn a_node_takes_no_copies_from_others_that_it_should_not_hold() {
     let own = peers[0].id();
     assert_eq!(peers[0].store(&own, &value(far, 1, b"own")).await, Status::Applied, "first-hand it does");
     replica.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_takes_nothing_that_it_could_hand_over_to_nobody() {
+    let settings = config(|config| config.k = 2);
+    let mut mesh = LocalMesh::builder().nodes(5).config(settings).faults().spawn().await.unwrap();
+    for i in 0..100 {
+        mesh.node(0).dht().store(key(i), "value").ack(Ack::All).await.unwrap();
+    }
+    let leaver = mesh.node(4).clone();
+    assert!(leaver.stats().held_records > 0);
+    let mut peer = Peer::dial(991, &leaver).await;
+    let own = peer.id();
+    assert_eq!(peer.store(&own, &value(key("before"), 1, b"own")).await, Status::Applied);
+    // Those who are to take its records over do not answer, so it is busy with that for a while.
+    (0..4).for_each(|i| mesh.kill(i));
+    let leaving = tokio::spawn(async move { leaver.shutdown().await });
+    let deadline = Instant::now() + PATIENCE;
+    for i in 0.. {
+        if peer.store(&own, &value(key(format!("late {i}")), 2, b"own")).await == Status::Overloaded {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it takes whatever comes");
+    }
+    drop(peer);
+    in_time(leaving).await.unwrap();
 }

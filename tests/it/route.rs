@@ -129,6 +129,25 @@ async fn a_node_that_nobody_reaches_is_an_error_in_time_and_costs_little() {
     mesh.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_dial_does_not_throw_out_who_answers_by_a_route() {
+    let mut settings = hasty();
+    settings.pool.dial_timeout = 2 * SECOND;
+    let mesh = LocalMesh::builder().nodes(3).config(settings).faults().spawn().await.unwrap();
+    let (writer, far) = (mesh.node(0), mesh.node(2).id());
+    mesh.cut(0, 2);
+    mesh.cut(2, 0);
+    until(20 * SECOND, "the connection is gone", || !writer.pool().residents().contains(&far)).await;
+    let store = |name: &str| writer.dht().store(key(name), "value").ack(Ack::All).timeout(10 * SECOND);
+    assert_eq!(store("routed").await.unwrap().acks(), 2);
+    let failures = || writer.pool().explain(far).failures;
+    let before = failures();
+    until(20 * SECOND, "the dial that went on has failed", || failures() > before).await;
+    assert_eq!(store("again").await.unwrap().acks(), 2);
+    assert!(writer.table().contains(&far), "it answers, and counts");
+    mesh.shutdown().await;
+}
+
 /// A request lane that is written by hand.
 struct Lane {
     send: quinn::SendStream,
