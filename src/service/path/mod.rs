@@ -15,6 +15,7 @@ use super::request::request;
 use crate::id::{Key, NodeId};
 use crate::identity::Identity;
 use crate::pool::{AcquireError, Lease, Pool, RequestError};
+use crate::route::answers::Answers;
 use crate::route::envelope::{self, Request};
 use crate::route::numbers::Numbers;
 use crate::route::passed::Passed;
@@ -54,6 +55,8 @@ struct State {
     numbers: Numbers,
     /// The envelopes that were for this node.
     seen: Seen,
+    /// What came of them.
+    answers: Answers<relay::Told>,
     /// Those that were passed on.
     passed: Passed,
     relays: Relays,
@@ -86,7 +89,7 @@ pub(crate) enum Access {
 /// The reply frame of a routed request, verified to be its destination's.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
-    /// How many times the request was passed on.
+    /// How many times the request was passed on, ways that led nowhere included.
     pub(crate) hops: u8,
     pub(crate) header: Header,
     pub(crate) body: Bytes,
@@ -120,6 +123,7 @@ impl PathService {
             strategies: Strategies::new(),
             numbers: Numbers::new(),
             seen: Seen::default(),
+            answers: Answers::new(),
             passed: Passed::new(),
             relays: Relays::new(relay),
         };
@@ -241,7 +245,8 @@ impl PathService {
         match result {
             Ok(answer) => {
                 self.lock().strategies.routed(now, *peer);
-                Ok(Answer { hops, ..answer })
+                // The first to send it was this node.
+                Ok(Answer { hops: hops.saturating_sub(1), ..answer })
             }
             Err(error) => {
                 match error {

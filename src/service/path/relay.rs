@@ -5,15 +5,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
 
 use super::{Answer, PathService};
 use crate::id::NodeId;
 use crate::identity::node_id_of;
 use crate::pool::{Inbound, Later, Violation};
+use crate::route::answers::{Answer as Before, Asked};
 use crate::route::envelope;
 use crate::route::way::{LEFT_MAX, Way};
 use crate::runtime;
 use crate::wire::{self, HEADER_LEN, Header, Kind, Route, RouteError, RouteReply, Routed};
+
+/// How long a request whose way back is gone waits for its envelope to come another way.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Where the reply to a request is told.
+pub(super) type Told = Arc<watch::Sender<Option<Bytes>>>;
 
 /// A request that is being passed on, counted until it is dropped.
 struct Turn {
@@ -70,11 +78,26 @@ impl PathService {
         if route.left_ms == 0 {
             return Err(RouteError::Expired);
         }
-        if !self.lock().seen.open(runtime::unix_ms(), origin, route.nonce, route.issued_ms) {
-            return Err(RouteError::Refused);
+        let asked = (origin, route.nonce);
+        let before = {
+            let mut state = self.lock();
+            let open = state.seen.open(runtime::unix_ms(), origin, route.nonce, route.issued_ms);
+            if open { None } else { Some(state.answers.get(&asked)) }
+        };
+        match before {
+            None => {}
+            // Another way has failed it: what came of it goes by this one.
+            Some(Some(Before::Given(frame))) => {
+                self.wrap(&asked, id, &frame, out);
+                return Ok(());
+            }
+            Some(Some(Before::Open(told))) => {
+                self.forward(asked, told.subscribe(), later);
+                return Ok(());
+            }
+            Some(None) => return Err(RouteError::Refused),
         }
         self.counts.routed_received.fetch_add(1, Ordering::Relaxed);
-        let asked = (origin, route.nonce);
         let body_len = u32::try_from(route.body.len()).unwrap_or(u32::MAX);
         let header = Header { kind: route.kind, flags: route.flags, body_len, id };
         let mut reply = BytesMut::new();
@@ -89,25 +112,56 @@ impl PathService {
         }
         if promised.is_empty() {
             self.wrap(&asked, id, &reply, out);
-            return Ok(());
+            self.lock().answers.given(runtime::now(), asked, reply.freeze());
+        } else {
+            let (told, heard) = watch::channel(None);
+            let told = Arc::new(told);
+            self.lock().answers.open(runtime::now(), asked, Arc::clone(&told));
+            self.forward(asked, heard, later);
+            self.work(asked, promised, told);
         }
-        let mut replier = later.promise();
-        let service = Arc::clone(self);
-        self.tasks.spawn(async move {
-            while reply.is_empty() {
-                tokio::select! {
-                    biased;
-                    () = replier.cancelled() => return,
-                    () = promised.ready() => promised.take(&mut reply),
-                }
-            }
-            replier.reply(|id, out| service.wrap(&asked, id, &reply, out));
-        });
         Ok(())
     }
 
+    /// Takes the reply to `asked` from `promised` to those who wait for it; without anybody, stops it.
+    fn work(self: &Arc<Self>, asked: Asked, mut promised: Later, told: Told) {
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let mut reply = BytesMut::new();
+            while reply.is_empty() {
+                tokio::select! {
+                    biased;
+                    () = promised.ready() => promised.take(&mut reply),
+                    () = deserted(&told) => {
+                        service.lock().answers.abandoned(&asked);
+                        return;
+                    }
+                }
+            }
+            let frame = reply.freeze();
+            service.lock().answers.given(runtime::now(), asked, frame.clone());
+            told.send_replace(Some(frame));
+        });
+    }
+
+    /// Answers as soon as the reply to `asked` is heard.
+    fn forward(self: &Arc<Self>, asked: Asked, mut heard: watch::Receiver<Option<Bytes>>, later: &mut Later) {
+        let mut replier = later.promise();
+        let service = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let frame = tokio::select! {
+                biased;
+                () = replier.cancelled() => return,
+                told = heard.wait_for(Option::is_some) => told.ok().and_then(|frame| frame.clone()),
+            };
+            if let Some(frame) = frame {
+                replier.reply(|id, out| service.wrap(&asked, id, &frame, out));
+            }
+        });
+    }
+
     /// Appends the reply to the envelope `id`, with the signed reply frame in it.
-    fn wrap(&self, (origin, nonce): &(NodeId, u64), id: u64, frame: &[u8], out: &mut BytesMut) {
+    fn wrap(&self, (origin, nonce): &Asked, id: u64, frame: &[u8], out: &mut BytesMut) {
         let result = match frame.split_first_chunk::<HEADER_LEN>() {
             Some((head, body)) => {
                 let Header { kind, flags, .. } = Header::decode(head);
@@ -170,6 +224,17 @@ impl Answer {
     fn as_routed(&self) -> Routed<'_> {
         let Self { header: Header { kind, flags, .. }, ref body, key, signature, .. } = *self;
         Routed { kind, flags, body, key, signature }
+    }
+}
+
+/// Returns when nobody has waited for what is told for a while.
+async fn deserted(told: &Told) {
+    loop {
+        told.closed().await;
+        tokio::time::sleep_until(runtime::after(GRACE).into()).await;
+        if told.is_closed() {
+            return;
+        }
     }
 }
 

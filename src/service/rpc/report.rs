@@ -31,7 +31,7 @@ pub enum Path {
     Direct,
     /// Through this many other nodes.
     Routed {
-        /// How many nodes passed the call on; 0 when it did not arrive.
+        /// How many times the call was passed on, ways that led nowhere included; 0 when it did not arrive.
         hops: u8,
     },
     /// It was not reached.
