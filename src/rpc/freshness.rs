@@ -14,6 +14,8 @@ pub const NEGATIVE_TTL: Duration = Duration::from_secs(1);
 pub const STALE_MAX: Duration = Duration::from_secs(600);
 /// How long nobody asks after the DHT could not be asked: 1 s.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Silent providers make nobody ask more often: 1 s.
+pub const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 /// What was found is asked for again in the last of so many parts of its life.
 const PARTS: u32 = 5;
 
@@ -84,6 +86,16 @@ impl Freshness {
         self.retry = Some(now + RETRY_AFTER);
     }
 
+    /// A provider that was found is silent: the next to want them asks in the background whether there are
+    /// others, unless that was done within [`DOUBT_PAUSE`].
+    pub fn doubt(&mut self, now: Instant) {
+        if let Known::Found { at, due, .. } = &mut self.known
+            && now.saturating_duration_since(*at) >= DOUBT_PAUSE
+        {
+            *due = now.min(*due);
+        }
+    }
+
     /// What is known is not to be used any more, not even in need; the next to want it asks at once.
     pub fn invalidate(&mut self) {
         *self = Self::unknown();
@@ -152,6 +164,22 @@ mod tests {
         assert_eq!(next(&freshness, now, 800), (1_000, STALE));
         freshness.found(now, Duration::ZERO);
         assert_eq!(freshness.state(now), STALE);
+    }
+
+    #[test]
+    fn a_doubt_makes_it_due_once_a_second() {
+        let now = Instant::now();
+        let mut freshness = Freshness::unknown();
+        freshness.doubt(now);
+        assert_eq!(freshness.state(now), EXPIRED);
+        freshness.found(now, DISCOVERY_TTL);
+        freshness.doubt(now + DOUBT_PAUSE - ms(1));
+        assert_eq!(freshness.state(now + DOUBT_PAUSE), Worth::Fresh);
+        freshness.doubt(now + DOUBT_PAUSE);
+        assert_eq!(freshness.state(now + DOUBT_PAUSE), Worth::Due);
+        freshness.found(now + DOUBT_PAUSE, DISCOVERY_TTL);
+        assert_eq!(freshness.state(now + DOUBT_PAUSE), Worth::Fresh);
+        assert_eq!(next(&freshness, now, 1_000), (49_000, Worth::Due), "a doubt delays nothing");
     }
 
     #[test]

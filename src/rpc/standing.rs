@@ -16,6 +16,8 @@ pub const LATENCY_UNKNOWN: Duration = Duration::from_secs(1);
 /// The shortest [patience](Standing::patience): 100 ms. Less would answer every pause of a scheduler with
 /// another call.
 pub const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// A provider that owes answers for longer than it usually takes is called once in so long: 1 s.
+pub const STALL_PAUSE: Duration = Duration::from_secs(1);
 /// The longest latency that is told from longer ones: 1 hour.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
 
@@ -64,6 +66,10 @@ pub struct Standing {
     latency: Option<Smoothed>,
     /// When the last call ended.
     quiet_since: Option<Instant>,
+    /// When the last call began.
+    begun_at: Option<Instant>,
+    /// Since when it owes an answer and has given none.
+    owing_since: Option<Instant>,
 }
 
 /// A latency and its mean deviation in nanoseconds, smoothed as the round trip of RFC 6298 (section 2): half
@@ -84,6 +90,8 @@ impl Standing {
             circuit: Circuit::new(),
             latency: None,
             quiet_since: None,
+            begun_at: None,
+            owing_since: None,
         }
     }
 
@@ -103,6 +111,8 @@ impl Standing {
     pub fn begin(&mut self, now: Instant) -> Begun {
         self.calls += 1;
         self.in_flight += 1;
+        self.begun_at = Some(now);
+        self.owing_since.get_or_insert(now);
         Begun(self.circuit.pass(now))
     }
 
@@ -113,6 +123,7 @@ impl Standing {
         let verdict = match ended {
             Ended::Answered { latency } => {
                 self.observe(nanos(latency));
+                self.owing_since = Some(now);
                 Verdict::Success
             }
             Ended::Failed => {
@@ -121,14 +132,18 @@ impl Standing {
             }
             Ended::Unjudged => Verdict::Unjudged,
         };
+        if self.in_flight == 0 {
+            self.owing_since = None;
+        }
         self.circuit.judge(now, &begun.0, verdict);
     }
 
     /// What it would cost to choose this provider, for [`choose`](super::select::choose): its
-    /// [`load`](Self::load), nothing if it wants a probe, `None` if it should not be called.
+    /// [`load`](Self::load), nothing if it wants a probe, `None` if it should not be called: its breaker is
+    /// open, or it has stopped to answer and was called within the last [`STALL_PAUSE`].
     pub fn weight(&self, now: Instant) -> Option<u64> {
         match self.admission(now) {
-            Admission::Free => Some(self.load(now)),
+            Admission::Free => (!self.is_stalled(now)).then(|| self.load(now)),
             // Beside healthy providers it would never be chosen, and so never become one.
             Admission::Probe => Some(0),
             Admission::Refused { .. } => None,
@@ -170,6 +185,14 @@ impl Standing {
             latency: self.latency.map(|latency| Duration::from_nanos(latency.mean)),
             breaker: self.circuit.breaker(now),
         }
+    }
+
+    /// Whether it owes answers for longer than it usually takes for one, and was called a moment ago. Calls
+    /// that may not run twice are lost where nobody answers, long before they have failed.
+    fn is_stalled(&self, now: Instant) -> bool {
+        let passed = |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
+        let owes = passed(self.owing_since).zip(self.patience()).is_some_and(|(owes, usual)| owes > usual);
+        owes && passed(self.begun_at).is_some_and(|begun| begun < STALL_PAUSE)
     }
 
     /// For how many half-lives the provider has had nothing to do.

@@ -106,6 +106,28 @@ fn who_was_slow_is_tried_again_some_time() {
 }
 
 #[test]
+fn who_stops_to_answer_is_called_once_a_second() {
+    let now = Instant::now();
+    let mut standing = settled(now, 10);
+    let first = standing.begin(now);
+    assert!(standing.weight(now + PATIENCE_MIN).is_some(), "it may still answer in time");
+    let second = standing.begin(now + PATIENCE_MIN);
+    let late = now + PATIENCE_MIN + ms(1);
+    assert_eq!(standing.weight(late), None);
+    let again = now + PATIENCE_MIN + STALL_PAUSE;
+    assert!(standing.weight(again).is_some(), "somebody has to find out");
+    let third = standing.begin(again);
+    assert_eq!(standing.weight(again + ms(1)), None);
+    // One answer shows that it lives, however many are still owed.
+    standing.end(again + ms(1), third, answered(1));
+    assert!(standing.weight(again + ms(1)).is_some());
+    standing.end(again + ms(2), first, Ended::Unjudged);
+    assert_eq!(standing.weight(again + ms(2 + 100)), None, "one is owed");
+    standing.end(again + ms(103), second, Ended::Failed);
+    assert!(standing.weight(again + ms(103)).is_some(), "it owes nothing");
+}
+
+#[test]
 fn a_provider_that_fails_is_left_alone_and_probed_before_others() {
     let now = Instant::now();
     let mut standing = settled(now, 1_000);

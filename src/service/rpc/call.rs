@@ -142,7 +142,7 @@ impl RpcService {
         let result = calling.run(&providers).await;
         match result {
             // Whoever is remembered may have gone, and others come.
-            Err(error) if source == Source::Cache && error.failure() == Failure::NotExecuted => {
+            Err(error) if source == Source::Cache && calling.may_ask_again(&error) => {
                 calling.elsewhere(error).await
             }
             result => result,
@@ -197,14 +197,32 @@ impl Calling<'_> {
         }
     }
 
-    /// Asks the DHT again, and those that it names besides.
+    /// Whether a call that has come to `error` may go to others than those that were remembered.
+    fn may_ask_again(&self, error: &CallError) -> bool {
+        match error.failure() {
+            Failure::NotExecuted => true,
+            Failure::MaybeExecuted => {
+                self.options.idempotent
+                    && runtime::now() < self.deadline
+                    && lock(&self.service.budget).spend()
+            }
+            Failure::Overloaded | Failure::Final => false,
+        }
+    }
+
+    /// Asks the DHT again, and those that it names besides. A call that may run twice also goes to those
+    /// again that were lost: they may have come back.
     async fn elsewhere(&mut self, error: CallError) -> Result<Bytes, CallError> {
         self.service.invalidate();
         let Ok((providers, source)) = self.rpc.discover(self.service, self.deadline).await else {
             return Err(error);
         };
-        let others: Providers =
+        let mut others: Providers =
             providers.iter().filter(|known| !self.tried.contains(&known.id)).cloned().collect();
+        if others.is_empty() && error.failure() == Failure::MaybeExecuted {
+            self.tried.clear();
+            others = providers;
+        }
         if others.is_empty() || source != Source::Dht {
             return Err(error);
         }
@@ -238,6 +256,9 @@ impl Calling<'_> {
         match &tried.result {
             Ok(_) if self.options.hedged => lock(&self.service.latencies).observe(tried.took),
             Err(CallError::NoService { provider }) => self.service.disowned(provider),
+            Err(error) if matches!(error.failure(), Failure::NotExecuted | Failure::MaybeExecuted) => {
+                self.service.doubt(runtime::now());
+            }
             _ => {}
         }
     }
@@ -306,6 +327,7 @@ impl Calling<'_> {
                     if patience.take().is_none() {
                         return Err(late);
                     }
+                    self.service.doubt(runtime::now());
                     if self.goes_on(attempts, &late) {
                         RpcCounts::add(&rpc.counts.overlaps);
                         break;

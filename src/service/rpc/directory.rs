@@ -183,6 +183,11 @@ impl Service {
         }
     }
 
+    /// A provider is silent or gone: there may be others.
+    pub(super) fn doubt(&self, now: Instant) {
+        lock(&self.state).freshness.doubt(now);
+    }
+
     /// Who offers it is to be asked again.
     pub(super) fn invalidate(&self) {
         lock(&self.state).freshness.invalidate();

@@ -107,7 +107,10 @@ impl RpcService {
             View::Nobody => return Err(CallError::NoProvider),
             View::Own(_) | View::Fresh { .. } => None,
             View::Ask { stale } => stale,
-            View::Resting { stale: Some(providers), .. } => return Ok((providers, Source::Stale)),
+            View::Resting { stale: Some(providers), .. } => {
+                RpcCounts::add(&self.counts.stale);
+                return Ok((providers, Source::Stale));
+            }
             View::Resting { stale: None, error } => return Err(CallError::Discovery(error)),
         };
         match self.ask(service, deadline.saturating_duration_since(now)).await {
