@@ -15,6 +15,6 @@ pub(crate) async fn until(patience: Duration, what: &str, mut met: impl FnMut() 
 }
 
 /// What `work` comes to; fails the test when that takes longer than [`PATIENCE`].
-pub(crate) async fn in_time<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.expect("an outcome in time")
+pub(crate) async fn in_time<T>(work: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work.into_future()).await.expect("an outcome in time")
 }
