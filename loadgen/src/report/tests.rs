@@ -126,7 +126,8 @@ pub fn services() -> RpcRow {
     ledger.failed(3, false);
     let mut hist = hist::empty();
     hist.saturating_record_n(1_000_000, 99);
-    let counted = CallCounters { failovers: 7, overlaps: 5, relay_hops: 9, ..CallCounters::default() };
+    let counted =
+        CallCounters { failovers: 7, overlaps: 5, routed: 3, relay_hops: 9, ..CallCounters::default() };
     let latency_ns = Some(Latency::of(&hist));
     let step = Step { ok: 99, failed: 1, ops_per_s: 1234.5, latency_ns, counted };
     let call = Step { latency_ns: None, ..step.clone() };

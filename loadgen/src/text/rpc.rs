@@ -27,10 +27,10 @@ pub fn lines(out: &mut String, row: &RpcRow) {
         grouped(counted.discovery_asks),
         grouped(counted.late_replies),
     );
-    if counted.relay_hops > 0 {
+    if counted.routed > 0 {
         let _ = writeln!(
             out,
-            "  {:<12}{} attempts by others, {:.2} relays a call",
+            "  {:<12}{} attempts through others, {:.2} relays a call",
             "route",
             grouped(counted.routed),
             row.relay_hops_per_call
@@ -60,8 +60,8 @@ fn steps(out: &mut String, row: &DiscoveryRow) {
     }
     let _ = writeln!(
         out,
-        "  {:<12}{} services lost; {} withdrawn, {} of them with too few replicas told; then {} found or called, \
-         {} not known",
+        "  {:<12}{} lost; {} withdrawn, {} of them with too few replicas told; then each was called and searched for \
+         again: {} answered or found, {} not known",
         "services", row.lost, row.withdrawn, row.not_withdrawn, row.left, row.unknown
     );
 }

@@ -75,9 +75,9 @@ async fn a_summary_says_what_it_is() {
     let text = run(&report);
     for line in [
         "7 failovers, 5 of them overlapping",
-        "0 attempts by others, 3.00 relays a call",
+        "3 attempts through others, 3.00 relays a call",
         "advertise   99 ok, 1 failed, 1,235/s, p50 1.00 ms  p99 -",
-        "100 withdrawn, 2 of them with too few replicas told; then 1 found or called",
+        "100 withdrawn, 2 of them with too few replicas told; then each was called and searched for again: 1 answered or found",
         "UNTRUE: 3 calls acknowledged, 1 failed (0 may have run); 2 executions, 0 calls repeated, 1 contradicted",
         "call 0: 0 executions, its caller was told acknowledged",
     ] {
