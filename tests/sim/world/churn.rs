@@ -55,7 +55,8 @@ pub(crate) struct Churned {
     missed: u64,
     /// Reads that were answered without the record, which no running node had.
     gone: u64,
-    /// Reads whose node died meanwhile.
+    /// Stores and reads whose node died meanwhile.
+    abandoned: u64,
     orphaned: u64,
     events: u64,
     hash: u64,
@@ -89,8 +90,9 @@ impl Churn {
         let mut run = Run::new(self, world);
         let ends = settled + self.minutes * MINUTE;
         let replace_every = (MINUTE as f64 / (f64::from(self.nodes) * self.replaced)) as Micros;
-        let probe_every = (ends - settled) / self.probes;
-        let (mut replace, mut probe, mut store) = (settled + replace_every, settled + 10 * SECOND, settled);
+        let first_probe = settled + 10 * SECOND;
+        let probe_every = (ends - first_probe) / self.probes;
+        let (mut replace, mut probe, mut store) = (settled + replace_every, first_probe, settled);
         while replace.min(probe).min(store) < ends {
             run.pass(replace.min(probe).min(store));
             let now = run.world.core.now;
@@ -124,6 +126,7 @@ impl Run {
             incomplete: 0,
             missed: 0,
             gone: 0,
+            abandoned: 0,
             orphaned: 0,
             events: 0,
             hash: 0,
@@ -143,8 +146,14 @@ impl Run {
         self.churned.replaced += 1;
     }
 
+    /// A random node that has joined.
     fn any(&mut self) -> u32 {
-        self.order[self.world.rng.random_range(0..self.order.len())]
+        loop {
+            let node = self.order[self.world.rng.random_range(0..self.order.len())];
+            if self.world.node(node).is_some_and(|node| node.joined) {
+                return node;
+            }
+        }
     }
 
     fn store(&mut self) {
@@ -206,7 +215,9 @@ impl Run {
         };
         match &found.records {
             Some(records) if is_it(records) => self.churned.readable += 1,
-            None => self.churned.incomplete += 1,
+            None => {
+                self.churned.incomplete += 1;
+            }
             Some(_) if self.is_held(kept) => self.churned.missed += 1,
             Some(_) => self.churned.gone += 1,
         }
@@ -223,6 +234,7 @@ impl Run {
     }
 
     fn finish(mut self) -> Churned {
+        self.churned.abandoned = self.storing.len() as u64;
         self.churned.orphaned = self.probing.len() as u64;
         self.churned.events = self.world.core.trace.events();
         self.churned.hash = self.world.hash();
@@ -244,6 +256,7 @@ impl fmt::Display for Churned {
         writeln!(f, "{nodes} nodes, k = {k}, {length} s of churn, seed {seed}")?;
         writeln!(f, "nodes replaced        {}", self.replaced)?;
         writeln!(f, "stores acknowledged   {} of {}", self.acknowledged, self.stores)?;
+        writeln!(f, "writers that died     {}", self.abandoned)?;
         writeln!(f, "readable              {:.4} % of {} reads", 100.0 * self.readable(), self.probes)?;
         writeln!(f, "too few answers       {}", self.incomplete)?;
         writeln!(f, "missed, held          {}", self.missed)?;

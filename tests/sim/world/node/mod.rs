@@ -81,6 +81,8 @@ pub(crate) struct Node {
     links: Links,
     ops: BTreeMap<u32, Op>,
     surveys: usize,
+    /// It has joined: its script may go on.
+    pub(crate) joined: bool,
     /// Nothing until there is a record: most nodes of a large run never hold one.
     records: Option<Box<Records>>,
     next_seq: u64,
@@ -110,6 +112,7 @@ impl Node {
             links: Links::default(),
             ops: BTreeMap::new(),
             surveys: 0,
+            joined: false,
             records: records.map(Records::reopened),
             next_seq,
             next_op: 0,

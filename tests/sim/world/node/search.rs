@@ -180,6 +180,7 @@ impl Node {
             self.patience.back_off();
         }
         let (target, deadline) = (outcome.target, search.deadline);
+        self.joined |= target == self.own.to_key() && !outcome.nodes.is_empty();
         if self.upkeep.looked_up(cx.now, &target, &self.members) {
             self.keep_up(cx);
         }
