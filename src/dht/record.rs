@@ -6,7 +6,10 @@
 //!
 //! Two copies of a register are ordered by authentic before vouched, then by sequence, then by
 //! [`digest`] ([`Rank`]). The order is total, so replicas that have met the same copies hold the same record,
-//! in whatever order the copies came: to merge is commutative, associative and idempotent. Removing is
+//! in whatever order the copies came: to merge is commutative, associative and idempotent. One thing is beside
+//! that order: what is signed is not replaced by what is not, because readers, who cannot tell who has brought
+//! a copy, would go on believing the signed one where they meet it. A publisher that signs everything under a
+//! key or nothing never meets that rule, one that has forgotten what it signed is told, and signs. Removing is
 //! writing as well: a *tombstone* is a record with the flag [`TOMBSTONE`] and without value. It is kept at
 //! least [`TOMBSTONE_MARGIN`] longer than any copy that it was seen to beat, so that none comes back.
 //!

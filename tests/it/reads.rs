@@ -95,6 +95,23 @@ async fn what_follows_a_removal_is_believed_although_a_replica_knows_only_of_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_has_forgotten_what_it_signed_signs_what_follows() {
+    let mut mesh = mesh(4).await;
+    mesh.node(0).dht().store(key("kept"), "signed").signed().ack(Ack::All).await.unwrap();
+    mesh.restart(0).await.unwrap();
+    let writer = mesh.node(0).dht();
+    // The counter of the new process is already beyond that of the one before.
+    for i in 0..5 {
+        writer.store(key(&format!("other {i}")), "unsigned").ack(Ack::All).await.unwrap();
+    }
+    writer.store(key("kept"), "later").ack(Ack::All).await.unwrap();
+    for reader in mesh.nodes() {
+        let found = reader.dht().find_value(key("kept")).quorum().await.unwrap();
+        assert!(found[0].signed && values(&found) == [b"later"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quorum_read_mends_a_replica_that_has_missed_a_signed_record() {
     let mesh = mesh(4).await;
     let writer = mesh.node(0).dht();

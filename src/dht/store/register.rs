@@ -151,7 +151,8 @@ impl Register {
     }
 
     /// Orders by authentic, sequence and digest. Two copies with all of these in common are one record, which
-    /// ends with the later of them; a vouched copy does not lengthen the life of an authentic one.
+    /// ends with the later of them; a vouched copy does not lengthen the life of an authentic one. What is signed
+    /// is replaced by nothing that is not.
     pub(super) fn judge(&mut self, copy: &Candidate<'_>, now: u64) -> Merge {
         if !self.is_live(now) {
             return Merge::Replace;
@@ -160,6 +161,11 @@ impl Register {
         let same = copy.record.seq == self.seq
             && copy.record.flags == self.flags
             && copy.record.value == self.value();
+        // Readers believe a proof before a higher sequence: a publisher that does not know any more that it has
+        // signed has to be told.
+        if !same && copy.record.proof.is_empty() && !self.proof().is_empty() {
+            return keep;
+        }
         match (copy.authentic, copy.record.seq).cmp(&(self.authentic, self.seq)) {
             Ordering::Greater if same => Merge::Same { ends: copy.ends },
             Ordering::Greater => Merge::Replace,

@@ -86,6 +86,11 @@ fn sent(origin: impl Strategy<Value = Origin> + Clone) -> impl Strategy<Value = 
     )
 }
 
+/// The copy as it is if the publisher signs whatever it has under some keys, and nothing under others.
+fn all_or_nothing(sent: Sent) -> Sent {
+    Sent { signed: sent.kind == RecordKind::PROVIDER || sent.key.is_multiple_of(2), ..sent }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Apply(Sent),
@@ -145,7 +150,7 @@ impl Model {
                 status = Status::AlreadyHave;
                 new.signed |= old.signed;
             }
-            if old.rank > new.rank {
+            if old.rank > new.rank || old.signed && !sent.signed && !same {
                 if !same {
                     status = Status::Superseded { seq: old.rank.seq };
                 }
@@ -274,6 +279,29 @@ fn compare_with_model(steps: &[Step], limits: ShardLimits) {
     }
 }
 
+#[test]
+fn what_is_signed_is_not_replaced_by_what_is_not() {
+    let now = Instant::now();
+    let mut shard = Shard::new(now, WIDE, (1, 2));
+    let (kind, origin, value) = (RecordKind::VALUE, Origin::FirstHand, vec![1]);
+    let sent = |seq, signed| {
+        let value = value.clone();
+        Sent { key: 1, kind, publisher: 1, origin, signed, removes: false, seq, ttl_ms: 5_000, value }
+    };
+    assert_eq!(sent(2, true).apply(&mut shard, now), Status::Applied);
+    assert_eq!(sent(2, false).apply(&mut shard, now), Status::AlreadyHave);
+    assert_eq!(
+        sent(3, false).apply(&mut shard, now),
+        Status::Superseded { seq: 2 },
+        "its publisher must sign"
+    );
+    assert_eq!(sent(4, true).apply(&mut shard, now), Status::Applied);
+    let later = now + Duration::from_secs(5);
+    assert_eq!(sent(5, false).apply(&mut shard, later), Status::Applied, "that one has ended");
+    let old = Sent { origin: Origin::Vouched(None), ..sent(4, true) };
+    assert_eq!(old.apply(&mut shard, later), Status::Superseded { seq: 5 }, "whoever has kept it");
+}
+
 proptest! {
     #![proptest_config(seeded(0x5705_0001))]
 
@@ -288,8 +316,8 @@ proptest! {
     }
 
     #[test]
-    fn the_order_in_which_copies_come_does_not_matter(
-        (copies, shuffled) in prop::collection::vec(sent(origin()), 1..24)
+    fn the_order_in_which_copies_come_does_not_matter_where_a_publisher_signs_all_or_nothing(
+        (copies, shuffled) in prop::collection::vec(sent(origin()).prop_map(all_or_nothing), 1..24)
             .prop_flat_map(|copies| (Just(copies.clone()), Just([copies.clone(), copies].concat()).prop_shuffle()))
     ) {
         let now = Instant::now();
