@@ -3,13 +3,17 @@
 //! Whoever holds things that expire files each of them once, under the second in which it will have ended or
 //! in which something else is to be done about it. A thing that has more time than it was filed for stays
 //! where it is and is filed again when its slot comes round; one that has less is taken out and filed anew.
-//! Either way it has exactly one filing, so the wheel is never larger than what it watches over.
+//! Either way it has exactly one filing, so the wheel is never larger than what it watches over. What is far
+//! off is filed a little early, under a second that it shares with its neighbours in time: what comes in is
+//! written at the ends of a few lists, which the caches hold, and not of hundreds.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Nanoseconds in a slot.
 const SLOT: u64 = 1_000_000_000;
+/// Seconds that share a slot while they are farther off than that.
+const SHARED: u32 = 32;
 
 /// A second that never comes.
 pub(super) const NEVER: u32 = u32::MAX;
@@ -55,15 +59,18 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Wheel<T> {
     slots: BTreeMap<u32, Vec<T>>,
+    /// The latest second in which it was asked what is due.
+    now: u32,
 }
 
 impl<T: Copy> Wheel<T> {
     pub(super) const fn new() -> Self {
-        Self { slots: BTreeMap::new() }
+        Self { slots: BTreeMap::new(), now: 0 }
     }
 
-    /// Files `item` under the second `tick`.
+    /// Files `item` to come up in the second `tick`, or in an earlier one if that is far off.
     pub(super) fn file(&mut self, tick: u32, item: T) -> Place {
+        let tick = if tick.saturating_sub(self.now) > SHARED { tick - tick % SHARED } else { tick };
         let slot = self.slots.entry(tick).or_default();
         // The holder's limits keep a slot far below 2^32 items.
         let index = u32::try_from(slot.len()).unwrap_or(u32::MAX);
@@ -92,6 +99,7 @@ impl<T: Copy> Wheel<T> {
 
     /// Takes one item of the earliest slot that has come round at `now`.
     pub(super) fn pop_due(&mut self, now: u64) -> Option<T> {
+        self.now = self.now.max(second(now));
         let mut first = self.slots.first_entry().filter(|slot| u64::from(*slot.key()) <= now / SLOT)?;
         let item = first.get_mut().pop();
         if first.get().is_empty() {
@@ -125,6 +133,28 @@ mod tests {
         assert!(wheel.is_due(2 * SLOT));
         assert_eq!(wheel.pop_due(2 * SLOT), Some('a'));
         assert_eq!(wheel.pop_due(u64::MAX), None);
+    }
+
+    #[test]
+    fn what_is_far_off_shares_a_slot_and_comes_up_on_time() {
+        let mut wheel = Wheel::new();
+        let due = 1_000..1_100;
+        for tick in due.clone() {
+            wheel.file(tick, tick);
+        }
+        assert!(wheel.slots.len() <= 5, "{} slots", wheel.slots.len());
+        let mut early = 0;
+        for now in 0..due.end {
+            while let Some(tick) = wheel.pop_due(u64::from(now) * SLOT) {
+                assert!(now <= tick, "late");
+                if now < tick {
+                    early += 1;
+                    wheel.file(tick, tick);
+                }
+            }
+            assert_eq!(wheel.len(), usize::try_from(due.end - 1 - now).unwrap().min(due.len()));
+        }
+        assert!(early <= due.len(), "each is filed anew once at most");
     }
 
     #[test]

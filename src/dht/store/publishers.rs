@@ -28,17 +28,25 @@ pub(super) struct Publishers {
     slots: HashMap<NodeId, Slot, Keyed>,
     list: Vec<Publisher>,
     free: Vec<Slot>,
+    /// The one that was held last: what comes next is likely to be of the same publisher.
+    last: Slot,
 }
 
 impl Publishers {
     pub(super) fn new(seed: (u64, u64)) -> Self {
-        Self { slots: HashMap::with_hasher(Keyed::new(seed)), list: Vec::new(), free: Vec::new() }
+        Self { slots: HashMap::with_hasher(Keyed::new(seed)), list: Vec::new(), free: Vec::new(), last: 0 }
     }
 
     /// The number of `id`, which keeps it until [`release`](Self::release).
     pub(super) fn hold(&mut self, id: &NodeId) -> Slot {
+        let last = self.list.get_mut(index(self.last));
+        if let Some(last) = last.filter(|last| last.id == *id && last.used.records > 0) {
+            last.held = true;
+            return self.last;
+        }
         if let Some(slot) = self.slots.get(id) {
             self.list[index(*slot)].held = true;
+            self.last = *slot;
             return *slot;
         }
         let publisher = Publisher { id: *id, used: Usage::default(), brought: Usage::default(), held: true };
