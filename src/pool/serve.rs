@@ -76,6 +76,7 @@ pub(super) fn serve(peer: &Arc<Peer>, service: &Service, lane: Lane, decoder: De
         service: service.clone(),
         class: None,
         out: BytesMut::new(),
+        usual: 0,
         later: Later::new(SINGLE, BODY_MAX),
     };
     peer.tasks.spawn(async move {
@@ -108,6 +109,8 @@ struct Reader {
     service: Service,
     class: Option<Class>,
     out: BytesMut,
+    /// Bytes of the replies that were last written together: there is room for as many at once.
+    usual: usize,
     later: Later,
 }
 
@@ -287,6 +290,7 @@ impl Reader {
     /// were asked for and have room in what it granted.
     async fn reply(&mut self, send: &mut LaneSend) -> Result<(), Stop> {
         let until = runtime::now() + SILENCE_MAX;
+        self.usual = self.out.len();
         match timeout_at(until.into(), send.write(self.out.split().freeze())).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Stop::Unread),
@@ -314,6 +318,9 @@ impl Reader {
         let mut answered = 0;
         while self.out.len() < REPLIES_MAX {
             let Some(frame) = decoder.next().map_err(|_| Violation::Malformed)? else { break };
+            if self.out.is_empty() {
+                self.out.reserve(self.usual);
+            }
             answer(&self.peer, &*self.service.inbound, self.class, frame, &mut self.out, &mut self.later)?;
             answered += 1;
         }

@@ -83,6 +83,8 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 struct State {
     queue: BytesMut,
+    /// Bytes that the writer took last: there is room for as many at once.
+    usual: usize,
     /// The STORE frame at the tail of `queue` that may still grow.
     batch: Option<Batch>,
     pending: HashMap<u64, Pending>,
@@ -164,6 +166,7 @@ impl Outbox {
             wake: Notify::new(),
             state: Mutex::new(State {
                 queue,
+                usual: 0,
                 batch: None,
                 pending: HashMap::new(),
                 next_id: 1,
@@ -309,6 +312,7 @@ impl Outbox {
             state.company = state.gathered > 1;
             state.gathered = 0;
             state.written_below = state.next_id;
+            state.usual = state.queue.len();
             return Some(Next::Write(state.queue.split().freeze()));
         }
         match state.stage {
@@ -346,7 +350,12 @@ impl State {
         matches!(self.stage, Stage::Open | Stage::Unopened)
     }
 
+    /// The id of a frame that is about to be appended.
     fn id(&mut self) -> u64 {
+        if self.queue.is_empty() {
+            let usual = self.usual;
+            self.queue.reserve(usual);
+        }
         let id = self.next_id;
         self.next_id += 1;
         id

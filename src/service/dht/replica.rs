@@ -147,7 +147,7 @@ impl DhtService {
         let near = asker.is_some_and(is_loopback);
         let mut reply = FindNodeReply::open(id, out);
         let members = lock(&self.members);
-        let mut nodes = Vec::new();
+        let mut nodes = Vec::with_capacity(2 * count);
         members.closest_answering(&ask.target, count + 1, &mut nodes);
         for node in nodes.iter().filter(|node| *node != from).take(count) {
             let Some(member) = members.table().get(node) else { continue };
