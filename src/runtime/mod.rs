@@ -30,7 +30,12 @@ const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 
 /// The instant `patience` from now.
 pub(crate) fn after(patience: Duration) -> Instant {
-    now() + patience.min(FOREVER)
+    later(now(), patience)
+}
+
+/// The instant `patience` after `start`.
+pub(crate) fn later(start: Instant, patience: Duration) -> Instant {
+    start + patience.min(FOREVER)
 }
 
 /// 64 bits from the operating system, for ids that must not repeat after a restart and for seeds.

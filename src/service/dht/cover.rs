@@ -56,9 +56,15 @@ impl DhtService {
     /// The replicas of `key`, looked up until `deadline` if its region is not known; nothing if no lookup
     /// could begin before that. Cancel safe.
     pub(super) async fn replicas(self: &Arc<Self>, key: Key, deadline: Instant) -> Option<Replicas> {
-        if let Some(set) = self.known(runtime::now(), &key) {
-            return Some((set, None));
+        match self.known(runtime::now(), &key) {
+            Some(set) => Some((set, None)),
+            // On the heap: what needs no search keeps no room for one in its own future.
+            None => Box::pin(self.searched_replicas(key, deadline)).await,
         }
+    }
+
+    /// As [`replicas`](Self::replicas) of a key whose region was not known a moment ago.
+    async fn searched_replicas(self: &Arc<Self>, key: Key, deadline: Instant) -> Option<Replicas> {
         // Many callers may find a region unknown at once. Those who wait here find it surveyed.
         let turn = tokio::time::timeout_at(deadline.into(), self.turns.acquire()).await.ok()?;
         let now = runtime::now();

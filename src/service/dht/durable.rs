@@ -5,7 +5,7 @@
 //! [`Status::StorageFull`]: it is in memory, and nobody is told that it would survive.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::Duration;
 
 use super::DhtService;
 use crate::id::{Key, NodeId};
@@ -28,17 +28,17 @@ impl DhtService {
         Some(first)
     }
 
-    /// Waits, at most until `deadline`, while the file has no room or too few sequence numbers for `count`
+    /// Waits, at most for `timeout`, while the file has no room or too few sequence numbers for `count`
     /// publications.
     #[cfg_attr(not(feature = "persist"), expect(clippy::unused_async, reason = "there is no file"))]
-    pub(super) async fn sequences(&self, count: u64, deadline: Instant) {
+    pub(super) async fn sequences(&self, count: u64, timeout: Duration) {
         #[cfg(feature = "persist")]
         if let Some(disk) = self.disk.get() {
             let next = self.next_seq.load(Ordering::Relaxed);
-            disk.ready(next.saturating_add(count), deadline).await;
+            disk.ready(next.saturating_add(count), crate::runtime::after(timeout)).await;
         }
         #[cfg(not(feature = "persist"))]
-        let _ = (count, deadline);
+        let _ = (count, timeout);
     }
 
     /// Has these publications kept, some time soon.

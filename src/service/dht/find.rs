@@ -72,7 +72,7 @@ impl DhtService {
             return Err(FindError::Shutdown);
         }
         if options.level() != Level::First {
-            return self.read(key, options, runtime::after(options.timeout)).await;
+            return Box::pin(self.read(key, options, runtime::after(options.timeout))).await;
         }
         let FindOptions { kind, from, timeout, .. } = options;
         let now = runtime::now();
@@ -113,7 +113,8 @@ impl DhtService {
                 return found;
             }
         }
-        self.search_on(key, kind, from, deadline).await
+        // On the heap: a find that needs no search keeps no room for one in its own future.
+        Box::pin(self.search_on(key, kind, from, deadline)).await
     }
 
     /// What the network holds under `key`: searches until everybody has answered who should, a few times.

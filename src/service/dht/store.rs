@@ -130,7 +130,8 @@ impl DhtService {
             let late = Arc::downgrade(self);
             let options = StoreOptions { signed: true, ..options };
             // What the first attempt has done stands, also when there is no second one.
-            if let Ok(again) = self.store_once(key, own, options, Some(receipt.seq()), late).await {
+            let again = Box::pin(self.store_once(key, own, options, Some(receipt.seq()), late));
+            if let Ok(again) = again.await {
                 (receipt, full) = again;
             }
         }
@@ -176,9 +177,26 @@ impl DhtService {
         let ttl_ms = check(&value, &options)?;
         let (set, lookup) = self.aim(key, options.fresh).await?;
         let required = enough(&set, options.ack)?;
-        self.sequences(1, runtime::after(options.timeout)).await;
+        self.sequences(1, options.timeout).await;
+        let op = self.send_one((set, required), (key, value), options, ttl_ms, again, late)?;
+        op.decided().await;
+        let mut result = None;
+        op.receipts(|receipt, full| result = Some((Receipt { lookup, ..receipt }, full)));
+        Ok(result.expect("a store of one record has one receipt"))
+    }
+
+    /// Numbers, logs, encodes and queues one record.
+    fn send_one(
+        self: &Arc<Self>,
+        (set, required): (ReplicaSet, usize),
+        (key, value): (Key, Bytes),
+        options: StoreOptions,
+        ttl_ms: u32,
+        again: Option<u64>,
+        late: Weak<Self>,
+    ) -> Result<Arc<StoreOp>, StoreError> {
         let now = runtime::now();
-        let deadline = runtime::after(options.timeout);
+        let deadline = runtime::later(now, options.timeout);
         let leases = self.pool.try_acquire_all(&set.nodes);
         let keys = std::iter::once(key);
         let op = Arc::new(StoreOp::new(Arc::clone(&set.nodes), set.target, required, keys, leases, late));
@@ -198,10 +216,7 @@ impl DhtService {
             sending.queue(&encoded, 0, 1, &mut []);
         }
         sending.defer(encoded.freeze());
-        op.decided().await;
-        let mut result = None;
-        op.receipts(|receipt, full| result = Some((Receipt { lookup, ..receipt }, full)));
-        Ok(result.expect("a store of one record has one receipt"))
+        Ok(op)
     }
 
     /// The own value under `key`, unless another store has replaced it since it was given `seq`.
@@ -223,8 +238,10 @@ impl DhtService {
             return Err(StoreError::Shutdown);
         }
         let (set, outcome) = if fresh {
-            let (set, outcome) = self.looked_up(key, self.lookup_deadline()).await;
+            let (set, outcome) = Box::pin(self.looked_up(key, self.lookup_deadline())).await;
             (set, Some(outcome))
+        } else if let Some(set) = self.known(runtime::now(), &key) {
+            (set, None)
         } else {
             self.replicas(key, self.lookup_deadline()).await.ok_or(StoreError::Overloaded)?
         };

@@ -183,7 +183,7 @@ impl DhtService {
         progress: &mut Progress,
     ) -> Flight {
         let count = u64::try_from(chunk.items.len()).unwrap_or(u64::MAX);
-        self.sequences(count, runtime::after(options.timeout)).await;
+        self.sequences(count, options.timeout).await;
         let leases = self.pool.try_acquire_all(&chunk.set.nodes);
         let size = chunk.items.iter().map(|i| encoded_max(&items[*i as usize])).sum();
         let mut rooms =
