@@ -132,6 +132,9 @@ pub enum RequestError {
     /// No connection to the peer could be had: the request was not sent.
     #[error("no connection to the peer")]
     Unreachable,
+    /// Every way to the peer is longer than a request may travel: it was not executed.
+    #[error("every way to the peer is too long")]
+    TooFar,
     /// The peer is going away and did not execute the request.
     #[error("the peer is going away")]
     GoingAway,

@@ -35,8 +35,8 @@ pub(crate) struct Later {
     limit: Grant,
     /// The request that is being answered: its id, and the bytes of its body.
     request: (u64, u32),
-    /// When its requester stops waiting, if its envelope says so.
-    until: Option<Instant>,
+    /// How many nodes have passed the request on.
+    hops: usize,
     /// The largest body of a reply, bytes.
     reply_max: usize,
     desk: Option<Arc<Desk>>,
@@ -82,13 +82,13 @@ impl Later {
     /// A stream on which the peer may have `limit` in flight, and takes replies of `reply_max` bytes.
     pub(super) fn new(limit: Grant, reply_max: u32) -> Self {
         let reply_max = usize::try_from(reply_max).unwrap_or(usize::MAX);
-        Self { limit, request: (0, 0), until: None, reply_max, desk: None }
+        Self { limit, request: (0, 0), hops: 0, reply_max, desk: None }
     }
 
-    /// For one request that came in another, which is waited for until then.
-    pub(crate) fn alone(header: &Header, until: Instant) -> Self {
+    /// For one request that came in another, which so many nodes have passed on.
+    pub(crate) fn alone(header: &Header, hops: usize) -> Self {
         let mut later = Self::new(Grant { requests: 1, bytes: header.body_len }, 0);
-        later.until = Some(until);
+        later.hops = hops;
         later.reply_max = ROUTED_REPLY_MAX;
         later.begin(header);
         later
@@ -122,9 +122,9 @@ impl Later {
         Replier { desk, id, gone }
     }
 
-    /// When the requester stops waiting, if that is known.
-    pub(crate) fn until(&self) -> Option<Instant> {
-        self.until
+    /// How many nodes have passed the request on.
+    pub(crate) fn hops(&self) -> usize {
+        self.hops
     }
 
     /// The largest body that the reply may have, bytes.

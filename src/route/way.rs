@@ -4,7 +4,8 @@
 //! destination itself when that is connected. The hops are a budget: what one attempt has used up, the
 //! next one does not have, so an envelope is passed on at most [`HOPS_MAX`] times after it has left its
 //! origin, whatever way it goes, unless nodes fall silent. Times nest: each node is given less time
-//! than the node before it waits, and no more than half of it while there is another way to try.
+//! than the node before it waits. When half of that is over and there is another way, it is tried as well:
+//! whether a node is silent or the work takes long cannot be told from outside.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ pub const LEFT_MIN: Duration = Duration::from_millis(4);
 /// No envelope is given more time than this.
 pub const LEFT_MAX: Duration = Duration::from_secs(30);
 /// The share of its time that a node keeps for the way back: one in so many.
-const MARGIN: u32 = 8;
+pub const MARGIN: u32 = 8;
 
 /// An envelope at one node, origin or relay, on its way to a destination.
 #[derive(Debug, Clone)]
@@ -46,8 +47,10 @@ pub struct Hop {
     pub hops: u8,
     /// How much time that node has.
     pub left: Duration,
-    /// When that node counts as silent.
+    /// When that node counts as silent, and another is tried.
     pub until: Instant,
+    /// Until when its answer is of use all the same.
+    pub last: Instant,
 }
 
 impl Way {
@@ -131,10 +134,12 @@ impl Way {
             });
         };
         let another = self.budget > 1 && open().nth(1).is_some();
-        let share = if another { left / 2 } else { left - left / MARGIN };
+        let whole = left - left / MARGIN;
+        let share = if another { left / 2 } else { whole };
         self.avoided.insert(next);
         self.given = self.budget - 1;
-        Ok(Hop { next, hops: self.given, left: share - share / MARGIN, until: now + share })
+        let (until, last) = (now + share, now + whole);
+        Ok(Hop { next, hops: self.given, left: whole - whole / MARGIN, until, last })
     }
 
     /// The attempt under way has ended with `error`, after `hops` further ones.

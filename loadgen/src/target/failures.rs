@@ -95,7 +95,7 @@ const fn request_kind(error: RequestError) -> Kind {
         RequestError::Timeout => Kind::Timeout,
         RequestError::NotSent | RequestError::Lost | RequestError::GoingAway => Kind::Reset,
         RequestError::Backpressure => Kind::Backpressure,
-        RequestError::Unreachable => Kind::Connect,
+        RequestError::Unreachable | RequestError::TooFar => Kind::Connect,
         RequestError::Shutdown => Kind::Cancelled,
         _ => Kind::Remote,
     }

@@ -98,11 +98,12 @@ fn times_nest_and_leave_some_for_the_next_best() {
     let connected = [node(1), node(2)];
     let first = way.next(start, &connected).unwrap();
     assert_eq!(first.until, start + SECOND / 2);
-    assert!(first.left < SECOND / 2);
+    assert!(first.last > first.until && first.last < start + SECOND);
+    assert!(start + first.left < first.last, "it has time to bring the answer back");
     way.silent();
     let second = way.next(first.until, &connected).unwrap();
     assert!(second.until > first.until + SECOND * 2 / 5 && second.until < start + SECOND);
-    assert!(first.until + second.left < second.until);
+    assert!(first.until + second.left < second.until && second.last == second.until);
     way.failed(RouteError::NoRoute, 0);
     assert_eq!(way.next(second.until, &connected), Err(RouteError::Expired), "the silent one may have it");
     let mut late = Way::of_origin(node(0), node(9), start + LEFT_MIN / 2);

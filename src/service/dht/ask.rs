@@ -152,8 +152,8 @@ impl DhtService {
             let lease = match access.map_err(|_| RequestError::Unreachable)? {
                 Access::Direct(lease) => lease,
                 Access::Routed => match self.path.routed(node, &frame(kind, keys), deadline).await {
-                    Err(RequestError::Unreachable) => {
-                        last = RequestError::Unreachable;
+                    Err(error @ (RequestError::Unreachable | RequestError::TooFar)) => {
+                        last = error;
                         continue;
                     }
                     answer => return answer.map(Some),

@@ -52,7 +52,9 @@ impl Part {
                 Access::Routed => path.routed(&self.node, &self.frame(), self.deadline).await.map(Some),
             };
             match sent {
-                Err(error @ (RequestError::NotSent | RequestError::Unreachable)) => last = error,
+                Err(error @ (RequestError::NotSent | RequestError::Unreachable | RequestError::TooFar)) => {
+                    last = error
+                }
                 sent => return sent,
             }
         }

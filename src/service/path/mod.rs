@@ -5,11 +5,16 @@
 //! worked is remembered, and the direct way tried again in the background. What arrives in envelopes,
 //! for this node or for others, is handled in [`relay`].
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use tokio::time::timeout_at;
 
 use super::request::request;
 use crate::id::{Key, NodeId};
@@ -103,6 +108,23 @@ enum Handed {
     Failed(u8, RouteError),
     Unsent,
     Silent,
+}
+
+/// An attempt that is under way.
+type Handing<'f> = Pin<Box<dyn Future<Output = Handed> + Send + 'f>>;
+
+/// The first of `under_way` to end, which is taken out, and where it was.
+async fn first(under_way: &mut SmallVec<[Handing<'_>; 2]>) -> (usize, Handed) {
+    poll_fn(|cx| {
+        for i in 0..under_way.len() {
+            if let Poll::Ready(handed) = under_way[i].as_mut().poll(cx) {
+                drop(under_way.remove(i));
+                return Poll::Ready((i, handed));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 impl std::fmt::Debug for PathService {
@@ -216,7 +238,7 @@ impl PathService {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Unreachable`] when no route was found, as far as those say who were asked: it is
+    /// [`RequestError::Unreachable`] and [`RequestError::TooFar`] when no route was found, as far as those say who were asked: it is
     /// only their word that the request was not executed. It is sent at most once all the same: the
     /// peer refuses an envelope that it has seen. [`RequestError::TooLarge`] above [`ROUTED_BODY_MAX`].
     ///
@@ -254,7 +276,8 @@ impl PathService {
                     _ => self.lock().strategies.doubt(peer),
                 }
                 Err(match error {
-                    RouteError::NoRoute | RouteError::MaxHops => RequestError::Unreachable,
+                    RouteError::NoRoute => RequestError::Unreachable,
+                    RouteError::MaxHops => RequestError::TooFar,
                     RouteError::Overloaded => RequestError::Backpressure,
                     RouteError::Expired => RequestError::Timeout,
                     _ => RequestError::Abandoned,
@@ -264,32 +287,57 @@ impl PathService {
     }
 
     /// Tries the ways of an envelope one after another; returns how many times it was passed on, and what
-    /// came of it.
+    /// came of it. An answer counts by whatever way it comes, also one that was held to be silent.
     async fn walk(
         &self,
         mut way: Way,
         route: &Route<'_>,
         origin: &NodeId,
     ) -> (u8, Result<Answer, RouteError>) {
+        let mut under_way: SmallVec<[Handing<'_>; 2]> = SmallVec::new();
+        let mut last = runtime::now();
         loop {
-            let hop = match way.next(runtime::now(), &self.pool.responsive()) {
-                Ok(hop) => hop,
-                Err(error) => return (way.spent(), Err(error)),
-            };
-            match self.hand_on(&hop, &way, route, origin).await {
-                Handed::Answered(hops, answer) => {
-                    return (hops.saturating_add(1).saturating_add(way.spent()), Ok(answer));
+            let (until, end) = match way.next(runtime::now(), &self.pool.responsive()) {
+                Ok(hop) => {
+                    let passed = way.passed().to_vec();
+                    under_way.push(Box::pin(self.hand_on(hop, passed, route, origin)));
+                    last = last.max(hop.last);
+                    (hop.until, None)
                 }
-                Handed::Failed(hops, error) => way.failed(error, hops),
-                Handed::Unsent => way.unsent(),
-                Handed::Silent => way.silent(),
+                Err(error) => (last, Some(error)),
+            };
+            loop {
+                if let Some(error) = end
+                    && under_way.is_empty()
+                {
+                    return (way.spent(), Err(error));
+                }
+                let Ok((i, handed)) = timeout_at(until.into(), first(&mut under_way)).await else {
+                    match end {
+                        Some(error) => return (way.spent(), Err(error)),
+                        None => way.silent(),
+                    }
+                    break;
+                };
+                let in_time = end.is_none() && i == under_way.len();
+                match handed {
+                    Handed::Answered(hops, answer) => {
+                        let own = u8::from(in_time);
+                        return (hops.saturating_add(own).saturating_add(way.spent()), Ok(answer));
+                    }
+                    // It was held to be silent when its time was over.
+                    _ if !in_time => continue,
+                    Handed::Failed(hops, error) => way.failed(error, hops),
+                    Handed::Unsent => way.unsent(),
+                    Handed::Silent => way.silent(),
+                }
+                break;
             }
         }
     }
 
-    async fn hand_on(&self, hop: &Hop, way: &Way, route: &Route<'_>, origin: &NodeId) -> Handed {
+    async fn hand_on(&self, hop: Hop, passed: Vec<NodeId>, route: &Route<'_>, origin: &NodeId) -> Handed {
         let Some(lease) = self.pool.try_acquire(&hop.next) else { return Handed::Unsent };
-        let passed = way.passed().to_vec();
         let left_ms = u32::try_from(hop.left.as_millis()).unwrap_or(u32::MAX);
         let next = Route { left_ms, hops: hop.hops, passed, ..route.clone() };
         let size = ROUTE_OVERHEAD_MAX + route.body.len();
@@ -297,7 +345,7 @@ impl PathService {
             // Its lists and its body were measured when it was made or read.
             let _ = next.encode(id, out);
         };
-        let body = match request(&lease, Class::Request, size, hop.until, Kind::RouteReply, encode).await {
+        let body = match request(&lease, Class::Request, size, hop.last, Kind::RouteReply, encode).await {
             Ok(body) => body,
             Err(error) if error.maybe_executed() => return Handed::Silent,
             Err(_) => return Handed::Unsent,

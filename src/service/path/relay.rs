@@ -101,8 +101,9 @@ impl PathService {
         let body_len = u32::try_from(route.body.len()).unwrap_or(u32::MAX);
         let header = Header { kind: route.kind, flags: route.flags, body_len, id };
         let mut reply = BytesMut::new();
-        let left = Duration::from_millis(route.left_ms.into()).min(LEFT_MAX);
-        let mut promised = Later::alone(&header, runtime::after(left));
+        // For how long the origin waits is said by the request. What is left by this way may be half of
+        // that or less, because there are others.
+        let mut promised = Later::alone(&header, route.passed.len());
         if is_request(route.kind) {
             // A relay is not to blame for what an origin says.
             let asked = inbound.request(&origin, &header, route.body, &mut reply, &mut promised);

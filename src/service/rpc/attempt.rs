@@ -144,13 +144,15 @@ impl RpcService {
     ) -> Result<Bytes, CallError> {
         let lost = |error| CallError::of_request(provider, error);
         let mut ready = self.pool.resident(&provider);
-        let mut tries = 0;
+        let (mut tries, mut too_far) = (0, false);
         let body = loop {
             tries += 1;
             let access = match ready.take() {
                 Some(lease) => Access::Direct(lease),
                 None => {
-                    let access = self.reach(provider, ask, connect_by).await?;
+                    let access = self.reach(provider, ask, connect_by).await;
+                    let access = access
+                        .map_err(|error| if too_far { CallError::TooFar { provider } } else { error })?;
                     *connected = runtime::now();
                     access
                 }
@@ -168,6 +170,7 @@ impl RpcService {
             match sent {
                 // Another connection of the pair has won, or the route has failed and the direct way is due.
                 Err(RequestError::NotSent | RequestError::Unreachable) if tries < TRIES => {}
+                Err(RequestError::TooFar) if tries < TRIES => too_far = true,
                 Err(error) => return Err(lost(error)),
                 Ok(body) => break body,
             }

@@ -152,6 +152,13 @@ pub enum CallError {
         /// Why it could not.
         error: AcquireError,
     },
+    /// The provider could not be reached directly, and every way to it is over more nodes than may pass a
+    /// call on ([`HOPS_MAX`](crate::wire::HOPS_MAX)): nothing was run.
+    #[error("every way to {provider} is too long")]
+    TooFar {
+        /// Who was to be asked.
+        provider: NodeId,
+    },
     /// The queue to the provider is full: nothing was run.
     #[error("the queue to {provider} is full")]
     Backpressure {
@@ -251,6 +258,7 @@ impl CallError {
                 | Self::Overloaded { .. }
                 | Self::Refused { .. }
                 | Self::Unreachable { .. }
+                | Self::TooFar { .. }
                 | Self::Backpressure { .. }
                 | Self::PeerLost { .. }
                 | Self::Timeout { .. }
@@ -264,6 +272,7 @@ impl CallError {
             | Self::Overloaded { provider }
             | Self::Refused { provider }
             | Self::Unreachable { provider, .. }
+            | Self::TooFar { provider }
             | Self::Backpressure { provider }
             | Self::PeerLost { provider, .. }
             | Self::Handler { provider, .. }
@@ -294,6 +303,7 @@ impl CallError {
         match error {
             RequestError::Timeout => Self::Timeout { provider: Some(provider), maybe_executed },
             RequestError::Backpressure => Self::Backpressure { provider },
+            RequestError::TooFar => Self::TooFar { provider },
             RequestError::GoingAway => Self::Refused { provider },
             RequestError::Unsupported => Self::NoService { provider },
             RequestError::Malformed => Self::Protocol { provider },
@@ -314,6 +324,7 @@ impl CallError {
             Self::NoService { .. }
             | Self::Refused { .. }
             | Self::Unreachable { .. }
+            | Self::TooFar { .. }
             | Self::PeerLost { .. }
             | Self::Timeout { .. } => Failure::NotExecuted,
             _ => Failure::Final,

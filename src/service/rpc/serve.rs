@@ -18,6 +18,7 @@ use super::registry::{Offer, Request, Turn, Work};
 use super::{RpcCounts, RpcService};
 use crate::id::NodeId;
 use crate::pool::{Later, Violation};
+use crate::route::way::{LEFT_MAX, MARGIN};
 use crate::rpc::config::CALL_TIMEOUT_MAX;
 use crate::runtime;
 use crate::wire::{CAST, Call, CallStatus, Header, REPLY_OVERHEAD_MAX, Reply};
@@ -101,9 +102,7 @@ impl RpcService {
     ) -> Result<(), Violation> {
         let call = Call::decode(body).map_err(|_| Violation::Malformed)?;
         RpcCounts::add(&self.counts.served);
-        let timeout = Duration::from_millis(call.timeout_ms.into()).min(CALL_TIMEOUT_MAX);
-        let deadline = runtime::after(timeout);
-        let deadline = later.until().map_or(deadline, |until| until.min(deadline));
+        let deadline = runtime::after(time_for(&call, later.hops()));
         let begun = match self.registry.get(call.service) {
             Some(offer) => {
                 let args = Bytes::copy_from_slice(call.args);
@@ -147,6 +146,14 @@ impl RpcService {
             replier.reply(|id, out| reply(result, room, id, out));
         });
     }
+}
+
+/// How long the handler of a call has that so many nodes have passed on: each of them needs a part of the
+/// time to bring the answer back.
+fn time_for(call: &Call<'_>, hops: usize) -> Duration {
+    let most = if hops == 0 { CALL_TIMEOUT_MAX } else { LEFT_MAX };
+    let timeout = Duration::from_millis(call.timeout_ms.into()).min(most);
+    (0..hops).fold(timeout, |left, _| left - left / MARGIN)
 }
 
 /// Appends the reply to the call `id`, whose result may have `room` bytes.
