@@ -50,7 +50,7 @@ pub struct Freshness {
 
 #[derive(Debug, Clone, Copy)]
 enum Known {
-    /// Nobody has asked, or what was found is not to be used any more.
+    /// Nobody has asked.
     Unknown,
     Found {
         at: Instant,
@@ -96,9 +96,14 @@ impl Freshness {
         }
     }
 
-    /// What is known is not to be used any more, not even in need; the next to want it asks at once.
-    pub fn invalidate(&mut self) {
-        *self = Self::unknown();
+    /// What is known is not believed any more: the next to want it asks at once. What was found may be
+    /// used if the DHT cannot be asked.
+    pub fn expire(&mut self) {
+        let known = match self.known {
+            Known::Found { at, .. } => Known::Found { at, due: at, until: at },
+            Known::Nothing { .. } | Known::Unknown => Known::Unknown,
+        };
+        *self = Self { known, retry: None };
     }
 
     /// What there is to do.
@@ -213,14 +218,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_invalid_is_asked_for_at_once() {
+    fn what_is_not_believed_is_asked_for_at_once() {
         let now = Instant::now();
         let mut freshness = Freshness::unknown();
-        for spoil in [Freshness::failed, Freshness::nothing] {
-            freshness.found(now, DISCOVERY_TTL);
-            spoil(&mut freshness, now);
-            freshness.invalidate();
-            assert_eq!(freshness.state(now), EXPIRED);
-        }
+        freshness.nothing(now);
+        freshness.expire();
+        assert_eq!(freshness.state(now), EXPIRED);
+        freshness.found(now, DISCOVERY_TTL);
+        freshness.failed(now);
+        freshness.expire();
+        assert_eq!(freshness.state(now), STALE, "it is better than nothing");
+        assert_eq!(next(&freshness, now, 0), (600_000, EXPIRED));
     }
 }

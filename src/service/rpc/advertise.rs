@@ -154,7 +154,7 @@ impl RpcService {
         if self.is_closing() {
             return Err(AdvertiseError::Shutdown);
         }
-        let offer = Arc::new(Offer::new(name, handler, metadata, ttl, running));
+        let offer = Arc::new(Offer::new(name, handler, metadata, ttl, running, self.registry.turn(name)));
         self.registry.add(&offer, self.config.services)?;
         let published = Arc::new(Published::default());
         let advertisement = Advertisement {
@@ -207,6 +207,10 @@ impl RpcService {
 
     async fn remove_entry(self: &Arc<Self>, offer: &Offer) -> Result<(), StoreError> {
         let _turn = offer.turn.lock().await;
+        if self.registry.get(&offer.name).is_some() {
+            // Who offers the name by now stores another entry over this one.
+            return Ok(());
+        }
         let options = entry_options(offer.ttl * REMOVAL_FACTOR, true);
         self.dht.store(offer.key, Bytes::new(), options).await.map(drop)
     }

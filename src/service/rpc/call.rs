@@ -213,7 +213,7 @@ impl Calling<'_> {
     /// Asks the DHT again, and those that it names besides. A call that may run twice also goes to those
     /// again that were lost: they may have come back.
     async fn elsewhere(&mut self, error: CallError) -> Result<Bytes, CallError> {
-        self.service.invalidate();
+        self.service.expire();
         let Ok((providers, source)) = self.rpc.discover(self.service, self.deadline).await else {
             return Err(error);
         };
@@ -227,7 +227,9 @@ impl Calling<'_> {
             return Err(error);
         }
         self.now = runtime::now();
-        self.run(&others).await
+        let result = self.run(&others).await;
+        // That it may have run stands, whatever comes after.
+        result.map_err(|last| if error.maybe_executed() && !last.maybe_executed() { error } else { last })
     }
 
     /// The provider to ask next: the best that was not asked and may be, and if there is none, one that

@@ -178,7 +178,7 @@ impl Service {
         if state.providers.iter().any(|known| known.id == *provider) {
             state.providers = state.providers.iter().filter(|known| known.id != *provider).cloned().collect();
             if state.providers.is_empty() {
-                state.freshness.invalidate();
+                state.freshness.expire();
             }
         }
     }
@@ -189,8 +189,13 @@ impl Service {
     }
 
     /// Who offers it is to be asked again.
-    pub(super) fn invalidate(&self) {
-        lock(&self.state).freshness.invalidate();
+    pub(super) fn expire(&self) {
+        lock(&self.state).freshness.expire();
+    }
+
+    /// Why the DHT could not be asked the last time.
+    pub(super) fn error(&self) -> FindError {
+        lock(&self.state).error.clone()
     }
 
     /// The providers that are remembered, and how they do.

@@ -195,7 +195,7 @@ impl RpcService {
         }
         let deadline = runtime::after(timeout);
         if fresh {
-            service.invalidate();
+            service.expire();
         }
         let now = runtime::now();
         let own = match service.view(self, now) {
@@ -213,7 +213,11 @@ impl RpcService {
                 Ok(providers)
             }
             View::Nobody => Err(CallError::NoProvider),
-            _ => self.discover(service, deadline).await.map(|(found, _)| found),
+            _ => match self.discover(service, deadline).await {
+                // Who forces an answer wants none that is remembered.
+                Ok((_, Source::Stale)) if fresh => Err(CallError::Discovery(service.error())),
+                found => found.map(|(found, _)| found),
+            },
         };
         let others = match others {
             Ok(providers) => providers,

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -48,8 +48,9 @@ pub(super) struct Offer {
     /// Handlers that may run at a time, and those that do.
     limit: usize,
     running: AtomicUsize,
-    /// Held while its entry is stored or removed; whether it may still be stored.
-    pub(super) turn: tokio::sync::Mutex<()>,
+    /// Held while its entry is stored or removed, also by whoever offered this name before it.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
+    /// Whether its entry may not be stored any more.
     pub(super) ended: CancellationToken,
 }
 
@@ -74,7 +75,14 @@ impl Drop for Turn {
 }
 
 impl Offer {
-    pub(super) fn new(name: &str, handler: Handler, metadata: Vec<u8>, ttl: Duration, limit: usize) -> Self {
+    pub(super) fn new(
+        name: &str,
+        handler: Handler,
+        metadata: Vec<u8>,
+        ttl: Duration,
+        limit: usize,
+        turn: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
         Self {
             name: name.into(),
             key: Key::of_name(name),
@@ -83,7 +91,7 @@ impl Offer {
             ttl,
             limit,
             running: AtomicUsize::new(0),
-            turn: tokio::sync::Mutex::new(()),
+            turn,
             ended: CancellationToken::new(),
         }
     }
@@ -96,9 +104,29 @@ pub(super) struct Registry {
     /// Changes with every change of `offers`.
     version: AtomicU64,
     running: Arc<AtomicUsize>,
+    /// Who may store or remove the entry of a name, by the names whose entries somebody cares for.
+    turns: Mutex<HashMap<Box<str>, Weak<tokio::sync::Mutex<()>>>>,
 }
 
+/// Names for which nobody cares any more are forgotten when there are so many names, twice, four times and
+/// so on as many.
+const TURNS_SWEPT: usize = 64;
+
 impl Registry {
+    /// The turn of `name`, which those who offer it one after another share.
+    pub(super) fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = super::lock(&self.turns);
+        if let Some(turn) = turns.get(name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        if turns.len() >= TURNS_SWEPT && turns.len().is_power_of_two() {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = Arc::default();
+        turns.insert(name.into(), Arc::downgrade(&turn));
+        turn
+    }
+
     pub(super) fn len(&self) -> usize {
         self.offers.read().unwrap_or_else(PoisonError::into_inner).len()
     }
