@@ -99,6 +99,33 @@ async fn a_provider_that_dies_in_silence_is_not_found_after_its_ttl() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_that_follows_another_at_once_is_not_removed_with_it() {
+    let mesh = LocalMesh::builder().nodes(6).k(3).spawn().await.unwrap();
+    let provider = mesh.node(0);
+    let mut last = None;
+    for round in 0..30 {
+        drop(last.take());
+        let answer = move |(): ()| async move { Ok::<_, HandlerError>(round) };
+        last = Some(provider.rpc().advertise("again", answer).await.unwrap());
+        if round % 5 == 4 {
+            let found = mesh.node(5).rpc().find_providers("again").fresh().await.unwrap();
+            assert_eq!(found.len(), 1, "round {round}");
+            assert_eq!(mesh.node(5).rpc().call("again", &()).await, Ok(round));
+        }
+    }
+    // Whatever was still under way has been done by the time that this is.
+    let settled = Instant::now();
+    while settled.elapsed() < SECOND {
+        let found = mesh.node(4).rpc().find_providers("again").fresh().await.unwrap();
+        assert_eq!(found.len(), 1, "after {:?}", settled.elapsed());
+        tokio::time::sleep(SECOND / 20).await;
+    }
+    in_time(last.take().unwrap().withdraw()).await.unwrap();
+    assert_eq!(mesh.node(4).rpc().find_providers("again").fresh().await.unwrap(), []);
+    mesh.shutdown().await;
+}
+
 /// Entries are refreshed for as long as their guards live, and not after.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_offer_outlives_its_ttl_and_not_its_guard() {

@@ -48,6 +48,11 @@ async fn a_provider_that_lives_is_called_although_the_dht_cannot_be_asked() {
     }
     println!("20 calls of a stale provider took {:?}", start.elapsed());
     assert!(caller.stats().discoveries <= asked + 2 + start.elapsed().as_secs());
+    // Who forces an answer wants a true one; that there was none spoils nothing.
+    let forced = in_time(caller.rpc().find_providers("echo").fresh()).await;
+    assert!(matches!(forced, Err(CallError::Discovery(_))), "{forced:?}");
+    let (result, report) = in_time(calls.report("more")).await;
+    assert_eq!((result, report.source), (Ok(Bytes::from("more")), Source::Stale));
     // Nothing was remembered of another, so that is an error, and not that nobody offers it.
     let error = caller.rpc().call_raw("other", "").await.unwrap_err();
     assert!(matches!(error, CallError::Discovery(_) | CallError::Timeout { .. }), "{error:?}");

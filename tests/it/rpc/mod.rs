@@ -1,5 +1,7 @@
 //! Services: offered, found, called, taken back.
 
+#![allow(clippy::print_stdout, reason = "the helpers of tests may do what tests may")]
+
 mod calls;
 mod choice;
 mod discovery;

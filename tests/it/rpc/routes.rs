@@ -1,11 +1,13 @@
 //! Calls over routes that end, and over routes that lead nowhere.
 
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use foveola::mesh::LocalMesh;
-use foveola::{CallError, Config, Path};
+use foveola::{CallError, Config, HandlerError, Path, Request};
 
 use super::{Ran, SECOND, offer};
 use crate::nodes::config;
@@ -81,6 +83,41 @@ async fn calls_go_on_by_another_way_when_a_relay_falls_silent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_whose_handlers_run_when_their_relay_falls_silent_are_answered_by_another() {
     a_relay_falls_silent(Duration::from_millis(300)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_takes_most_of_the_time_is_run_once_and_answers_by_any_way() {
+    let mesh = two_ways().await;
+    let ran = Ran::default();
+    let _service = offer(mesh.node(3), "slow", &ran, 5 * SECOND).await;
+    // The first way is given half of the time: its answer comes by the second.
+    let call = mesh.node(0).rpc().call::<_, u64>("slow", &7).timeout(9 * SECOND);
+    let (result, report) = in_time(call.report()).await;
+    assert_eq!((result, ran.times(7)), (Ok(7), 1), "{report:?}");
+    mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_is_shortened_by_each_hop_and_giving_up_stops_the_handler() {
+    let mesh = LocalMesh::builder().nodes(4).reach(|a, b| b == a + 1).spawn().await.unwrap();
+    let left = |request: Request| async move {
+        let left = u64::try_from(request.time_left().as_millis()).unwrap();
+        Ok::<_, HandlerError>(Bytes::copy_from_slice(&left.to_be_bytes()))
+    };
+    let never = |_: Request| std::future::pending::<Result<Bytes, HandlerError>>();
+    let _left = mesh.node(3).rpc().advertise_raw("left", left).await.unwrap();
+    let _never = mesh.node(3).rpc().advertise_raw("never", never).await.unwrap();
+    let rpc = mesh.node(0).rpc();
+    in_time(rpc.call_raw("left", "").timeout(15 * SECOND)).await.unwrap();
+    let left = in_time(rpc.call_raw("left", "").timeout(10 * SECOND)).await.unwrap();
+    let left = Duration::from_millis(u64::from_be_bytes(left[..].try_into().unwrap()));
+    assert!((SECOND..10 * SECOND * 7 / 8).contains(&left), "{left:?}");
+    let call = tokio::spawn(rpc.call_raw("never", "").timeout(18 * SECOND).into_future());
+    until(10 * SECOND, "it runs", || mesh.node(3).stats().handlers == 1).await;
+    call.abort();
+    until(5 * SECOND, "it is stopped", || mesh.node(3).stats().handlers == 0).await;
+    assert_eq!(mesh.node(3).stats().handlers_cancelled, 1);
+    mesh.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
