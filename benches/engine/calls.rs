@@ -15,18 +15,19 @@ async fn echo(request: Request) -> Result<Bytes, HandlerError> {
     Ok(request.args)
 }
 
-/// The n-th arguments of a task: 32 bytes.
-fn args(task: u64, call: u64) -> Bytes {
-    let mut args = vec![0; 32];
+/// The n-th arguments of a task.
+fn args(task: u64, call: u64) -> [u8; 32] {
+    let mut args = [0; 32];
     args[..8].copy_from_slice(&call.to_be_bytes());
     args[8..16].copy_from_slice(&task.to_be_bytes());
-    args.into()
+    args
 }
 
 async fn called(caller: &Caller, task: u64, share: u64) {
     for call in 0..share {
         let args = args(task, call);
-        assert_eq!(caller.call_raw(args.clone()).await.expect("a result"), args);
+        let result = caller.call_raw(Bytes::copy_from_slice(&args)).await.expect("a result");
+        assert_eq!(result, args[..]);
     }
 }
 
@@ -86,7 +87,7 @@ impl Callers {
                 for call in 0..share {
                     let args = args(task, call);
                     let result = client.call(provider, ECHO, &args).await.expect("taken");
-                    assert!(result.is_none_or(|result| result == args));
+                    assert!(result.is_none_or(|result| result == args[..]));
                 }
             }
         })
@@ -179,7 +180,8 @@ impl Survivors {
             first.withdraw().await.expect("a removal");
             let args = args(0, call);
             let start = Instant::now();
-            assert_eq!(caller.call_raw(args.clone()).await.expect("the other one answers"), args);
+            let result = caller.call_raw(Bytes::copy_from_slice(&args)).await.expect("the other one answers");
+            assert_eq!(result, args[..]);
             took += start.elapsed();
             other.withdraw().await.expect("a removal");
         }

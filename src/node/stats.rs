@@ -145,7 +145,7 @@ impl NodeStats {
             calls_routed: count(&calls.routed),
             failovers: count(&calls.failovers),
             overlaps: count(&calls.overlaps),
-            discovery_hits: count(&calls.hits),
+            discovery_hits: calls.hits(),
             discoveries: count(&calls.discoveries),
             discovery_stale: count(&calls.stale),
             calls_served: count(&calls.served),

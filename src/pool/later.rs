@@ -37,6 +37,8 @@ pub(crate) struct Later {
     request: (u64, u32),
     /// How many nodes have passed the request on.
     hops: usize,
+    /// When it was read.
+    now: Instant,
     /// The largest body of a reply, bytes.
     reply_max: usize,
     desk: Option<Arc<Desk>>,
@@ -82,7 +84,7 @@ impl Later {
     /// A stream on which the peer may have `limit` in flight, and takes replies of `reply_max` bytes.
     pub(super) fn new(limit: Grant, reply_max: u32) -> Self {
         let reply_max = usize::try_from(reply_max).unwrap_or(usize::MAX);
-        Self { limit, request: (0, 0), hops: 0, reply_max, desk: None }
+        Self { limit, request: (0, 0), hops: 0, now: runtime::now(), reply_max, desk: None }
     }
 
     /// For one request that came in another, which so many nodes have passed on.
@@ -90,13 +92,19 @@ impl Later {
         let mut later = Self::new(Grant { requests: 1, bytes: header.body_len }, 0);
         later.hops = hops;
         later.reply_max = ROUTED_REPLY_MAX;
-        later.begin(header);
+        later.begin(later.now, header);
         later
     }
 
-    /// The next promise is for the request with this header.
-    pub(super) fn begin(&mut self, header: &Header) {
+    /// The request with this header, read at `now`, is the one that is being answered.
+    pub(super) fn begin(&mut self, now: Instant, header: &Header) {
+        self.now = now;
         self.request = (header.id, header.body_len);
+    }
+
+    /// When the request that is being answered was read: the clock is not read for each.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
     }
 
     /// Promises a reply to the request that is being answered, which then must append none itself.

@@ -316,12 +316,20 @@ impl Reader {
     /// Answers the frames that have arrived until the replies should be written; returns how many.
     fn answer_some(&mut self, decoder: &mut Decoder) -> Result<usize, Violation> {
         let mut answered = 0;
+        let now = runtime::now();
         while self.out.len() < REPLIES_MAX {
             let Some(frame) = decoder.next().map_err(|_| Violation::Malformed)? else { break };
             if self.out.is_empty() {
                 self.out.reserve(self.usual);
             }
-            answer(&self.peer, &*self.service.inbound, self.class, frame, &mut self.out, &mut self.later)?;
+            answer(
+                &self.peer,
+                &*self.service.inbound,
+                self.class,
+                (now, frame),
+                &mut self.out,
+                &mut self.later,
+            )?;
             answered += 1;
         }
         if answered > 0 {
@@ -335,7 +343,7 @@ fn answer(
     peer: &Arc<Peer>,
     inbound: &dyn Inbound,
     class: Option<Class>,
-    frame: Frame<'_>,
+    (now, frame): (Instant, Frame<'_>),
     out: &mut BytesMut,
     later: &mut Later,
 ) -> Result<(), Violation> {
@@ -361,7 +369,7 @@ fn answer(
             Ok(())
         }
         Some(Kind::FindNode | Kind::FindValue | Kind::Store | Kind::Call | Kind::Publish | Kind::Route) => {
-            later.begin(&frame.header);
+            later.begin(now, &frame.header);
             inbound.request(&peer.id, &frame.header, frame.body, out, later)?;
             if later.is_overdrawn() { Err(Violation::Excess) } else { Ok(()) }
         }

@@ -16,24 +16,31 @@ use crate::wire::{Class, Kind, Ping, Pong};
 /// pair has won, or the peer has restarted.
 const TRIES: u32 = 3;
 
-/// Where the reply of one request arrives.
-#[derive(Debug, Default)]
-struct Reply(Mutex<Slot>);
+/// Takes what it needs from the body of a reply.
+pub(crate) type Read<T> = fn(&[u8]) -> Result<T, RequestError>;
 
-#[derive(Debug, Default)]
-struct Slot {
-    result: Option<Result<(u8, Bytes), RequestError>>,
+/// Where the reply of one request arrives.
+#[derive(Debug)]
+struct Reply<T> {
+    kind: Kind,
+    read: Read<T>,
+    slot: Mutex<Slot<T>>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    result: Option<Result<T, RequestError>>,
     waker: Option<Waker>,
 }
 
-impl Sink for Reply {
+impl<T: Send> Sink for Reply<T> {
     fn settle(&self, _: Tag, outcome: Outcome<'_>) {
         let result = match outcome {
-            Outcome::Frame { kind, body } => Ok((kind, Bytes::copy_from_slice(body))),
-            Outcome::Statuses { .. } => Err(RequestError::Malformed),
+            Outcome::Frame { kind, body } if kind == self.kind as u8 => (self.read)(body),
+            Outcome::Frame { .. } | Outcome::Statuses { .. } => Err(RequestError::Malformed),
             Outcome::Failed(error) => Err(error),
         };
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
         slot.result = Some(result);
         let waker = slot.waker.take();
         drop(slot);
@@ -43,10 +50,14 @@ impl Sink for Reply {
     }
 }
 
-impl Reply {
-    async fn received(&self) -> Result<(u8, Bytes), RequestError> {
+impl<T> Reply<T> {
+    fn new(kind: Kind, read: Read<T>) -> Self {
+        Self { kind, read, slot: Mutex::new(Slot { result: None, waker: None }) }
+    }
+
+    async fn received(&self) -> Result<T, RequestError> {
         poll_fn(|cx| {
-            let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
             match slot.result.take() {
                 Some(result) => Poll::Ready(result),
                 None => {
@@ -74,7 +85,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Sends one request of about `size` bytes over the lane of `class` and returns the reply of kind
+/// Sends one request of about `size` bytes over the lane of `class` and returns the body of the reply of kind
 /// `reply`.
 ///
 /// Cancel safe: the peer is told that nobody waits for the reply of a dropped future.
@@ -86,10 +97,26 @@ pub(crate) async fn request(
     reply: Kind,
     encode: impl Fn(u64, &mut BytesMut),
 ) -> Result<Bytes, RequestError> {
-    let slot = Arc::new(Reply::default());
+    request_for(lease, class, size, deadline, (reply, keep), encode).await
+}
+
+fn keep(body: &[u8]) -> Result<Bytes, RequestError> {
+    Ok(Bytes::copy_from_slice(body))
+}
+
+/// As [`request`], with what `read` takes from the body, on the task that has received it.
+pub(crate) async fn request_for<T: Send + 'static>(
+    lease: &Lease,
+    class: Class,
+    size: usize,
+    deadline: Instant,
+    (kind, read): (Kind, Read<T>),
+    encode: impl Fn(u64, &mut BytesMut),
+) -> Result<T, RequestError> {
+    let slot = Arc::new(Reply::new(kind, read));
     let tag = Tag { peer: 0, first: 0, count: 1 };
     let id = loop {
-        let waiting: (Arc<dyn Sink>, Tag) = (Arc::<Reply>::clone(&slot), tag);
+        let waiting: (Arc<dyn Sink>, Tag) = (Arc::<Reply<T>>::clone(&slot), tag);
         match lease.try_request(class, size, deadline, waiting, &encode) {
             Ok(id) => break id,
             Err(Refusal::NoRoom) => lease.room_for(class, size, deadline).await?,
@@ -100,8 +127,7 @@ pub(crate) async fn request(
     let mut waiting = Waiting { lease, class, id: Some(id) };
     let received = slot.received().await;
     waiting.id = None;
-    let (kind, body) = received?;
-    if kind == reply as u8 { Ok(body) } else { Err(RequestError::Malformed) }
+    received
 }
 
 /// As [`request`], on a stream of its own, for what is too large for a lane.
@@ -111,11 +137,10 @@ pub(crate) async fn request_alone(
     reply: Kind,
     encode: impl FnOnce(u64, &mut BytesMut) + Send + 'static,
 ) -> Result<Bytes, RequestError> {
-    let slot = Arc::new(Reply::default());
-    let waiting: Arc<dyn Sink> = Arc::<Reply>::clone(&slot);
+    let slot = Arc::new(Reply::new(reply, keep));
+    let waiting: Arc<dyn Sink> = Arc::<Reply<Bytes>>::clone(&slot);
     lease.single(deadline, waiting, Tag { peer: 0, first: 0, count: 1 }, encode);
-    let (kind, body) = slot.received().await?;
-    if kind == reply as u8 { Ok(body) } else { Err(RequestError::Malformed) }
+    slot.received().await
 }
 
 /// Asks `peer` for a sign of life and returns how long it took to come, connecting first if need be.

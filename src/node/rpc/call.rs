@@ -113,7 +113,7 @@ impl IntoFuture for CallRaw {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let (service, args) = self.ready?;
-            self.rpc.call(&service, args, &self.options, None).await
+            self.rpc.call(&service, args, &self.options).await
         })
     }
 }
@@ -190,7 +190,7 @@ impl Caller {
     /// As of [`Rpc::call`](super::Rpc::call).
     pub async fn call<A: Serialize + ?Sized, R: DeserializeOwned>(&self, args: &A) -> Result<R, CallError> {
         let args = wire::pack(args).map_err(CallError::Encode)?;
-        read(&self.rpc.call(&self.service, args.into(), &self.options, None).await?)
+        read(&self.rpc.call(&self.service, args.into(), &self.options).await?)
     }
 
     /// As [`Rpc::call_raw`](super::Rpc::call_raw).
@@ -203,7 +203,7 @@ impl Caller {
     ///
     /// As of [`Rpc::call`](super::Rpc::call).
     pub async fn call_raw(&self, args: impl Into<Bytes>) -> Result<Bytes, CallError> {
-        self.rpc.call(&self.service, args.into(), &self.options, None).await
+        self.rpc.call(&self.service, args.into(), &self.options).await
     }
 
     /// As [`call_raw`](Self::call_raw), and tells what the call went through.
@@ -226,7 +226,7 @@ impl Caller {
     /// As of [`CallRaw::cast`].
     pub async fn cast(&self, args: impl Into<Bytes>) -> Result<(), CallError> {
         let options = CallOptions { cast: true, ..self.options };
-        self.rpc.call(&self.service, args.into(), &options, None).await.map(drop)
+        self.rpc.call(&self.service, args.into(), &options).await.map(drop)
     }
 
     /// The providers that are remembered, and how calls to them have gone.

@@ -27,7 +27,7 @@ fn frame(kind: Kind, id: u64, body: &[u8], out: &mut BytesMut) {
 }
 
 fn promise(later: &mut Later, id: u64, body_len: u32) -> Replier {
-    later.begin(&Header { kind: Kind::FindValue as u8, flags: 0, body_len, id });
+    later.begin(runtime::now(), &Header { kind: Kind::FindValue as u8, flags: 0, body_len, id });
     later.promise()
 }
 

@@ -28,6 +28,20 @@ pub(super) struct Ask {
     pub(super) deadline: Instant,
 }
 
+/// Bytes of the frame of a call, at most.
+pub(super) fn size_of(service: &str, args: usize) -> usize {
+    CALL_OVERHEAD_MAX - SERVICE_MAX + service.len() + args
+}
+
+/// What the body of a REPLY of `provider` says.
+fn result_of(provider: NodeId, body: &Bytes) -> Result<Bytes, CallError> {
+    let reply = Reply::decode(body).map_err(|_| CallError::Protocol { provider })?;
+    match Fault::of_reply(&reply) {
+        Some(fault) => Err(CallError::of_fault(provider, fault)),
+        None => Ok(body.slice_ref(reply.result)),
+    }
+}
+
 /// How long one provider is tried.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -40,7 +54,7 @@ pub(super) struct Patience {
 impl Ask {
     /// Bytes of its frame, at most.
     fn size(&self) -> usize {
-        CALL_OVERHEAD_MAX - SERVICE_MAX + self.name.len() + self.args.len()
+        size_of(&self.name, self.args.len())
     }
 
     fn flags(&self) -> u8 {
@@ -79,7 +93,7 @@ impl Tried {
 }
 
 /// A call that counts as in flight at its provider until it has ended or is dropped.
-struct InFlight<'a> {
+pub(super) struct InFlight<'a> {
     provider: &'a Known,
     began: Instant,
     begun: Option<Begun>,
@@ -89,11 +103,20 @@ struct InFlight<'a> {
 
 impl<'a> InFlight<'a> {
     fn new(began: Instant, provider: &'a Known, patience: Option<Duration>) -> Self {
-        let begun = Some(provider.standing(|standing| standing.begin(began)));
-        Self { provider, began, begun, patience }
+        let begun = provider.standing(|standing| standing.begin(began));
+        Self { provider, began, begun: Some(begun), patience }
     }
 
-    fn end(mut self, now: Instant, ended: Ended) {
+    /// A call that has begun.
+    pub(super) fn of(began: Instant, provider: &'a Known, begun: Begun) -> Self {
+        Self { provider, began, begun: Some(begun), patience: None }
+    }
+
+    pub(super) fn provider(&self) -> &'a Known {
+        self.provider
+    }
+
+    pub(super) fn end(mut self, now: Instant, ended: Ended) {
         if let Some(begun) = self.begun.take() {
             self.provider.standing(|standing| standing.end(now, begun, ended));
         }
@@ -175,11 +198,7 @@ impl RpcService {
                 Ok(body) => break body,
             }
         };
-        let reply = Reply::decode(&body).map_err(|_| CallError::Protocol { provider })?;
-        match Fault::of_reply(&reply) {
-            Some(fault) => Err(CallError::of_fault(provider, fault)),
-            None => Ok(body.slice_ref(reply.result)),
-        }
+        result_of(provider, &body)
     }
 
     /// A way to `provider`, who is searched for if nobody has said where it listens.

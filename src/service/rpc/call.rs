@@ -23,6 +23,7 @@ use super::serve::Begun;
 use super::{RpcCounts, RpcService, lock};
 use crate::id::NodeId;
 use crate::rpc::attempts::{Attempts, Failure};
+use crate::rpc::budget::RetryBudget;
 use crate::rpc::config::CALL_TIMEOUT_MAX;
 use crate::rpc::select::{Selection, choose};
 use crate::runtime;
@@ -64,54 +65,26 @@ struct Calling<'a> {
 type Running<'f> = Pin<Box<dyn Future<Output = Tried> + Send + 'f>>;
 
 impl RpcService {
-    /// Calls `service` with `args`; what it went through is added to `report`.
-    ///
-    /// Dropped, the handler is told to stop.
-    pub(crate) async fn call(
+    /// Makes a call from its beginning, or after its `first` attempt has failed; what it went through is
+    /// added to `report`.
+    pub(super) async fn call_whole(
         self: &Arc<Self>,
         service: &Arc<Service>,
         args: Bytes,
         options: &CallOptions,
+        now: Instant,
+        first: Option<Tried>,
         mut report: Option<&mut CallReport>,
     ) -> Result<Bytes, CallError> {
-        RpcCounts::add(&self.counts.calls);
-        let began = report.is_some().then(runtime::now);
-        let result = self.call_within(service, args, options, report.as_deref_mut()).await;
-        if let (Some(report), Some(began)) = (report, began) {
-            report.total = runtime::now().saturating_duration_since(began);
-        }
-        if result.is_err() {
-            RpcCounts::add(&self.counts.failed);
-        }
-        result
-    }
-
-    /// As [`call`](Self::call), with what it went through.
-    pub(crate) async fn call_reported(
-        self: &Arc<Self>,
-        service: &Arc<Service>,
-        args: Bytes,
-        options: &CallOptions,
-    ) -> (Result<Bytes, CallError>, CallReport) {
-        let mut report = CallReport::new();
-        let result = self.call(service, args, options, Some(&mut report)).await;
-        (result, report)
-    }
-
-    async fn call_within(
-        self: &Arc<Self>,
-        service: &Arc<Service>,
-        args: Bytes,
-        options: &CallOptions,
-        mut report: Option<&mut CallReport>,
-    ) -> Result<Bytes, CallError> {
+        RpcCounts::add(&self.counts.whole);
+        // What is known of the first attempt stands, whatever hinders the next.
+        let known = first.as_ref().and_then(|tried| tried.result.as_ref().err().cloned());
         if self.is_closing() {
-            return Err(CallError::Shutdown);
+            return Err(known.unwrap_or(CallError::Shutdown));
         }
         if args.len() + CALL_OVERHEAD_MAX > BODY_MAX as usize {
             return Err(CallError::TooLarge);
         }
-        let now = runtime::now();
         let deadline = now + options.timeout.min(CALL_TIMEOUT_MAX);
         let found = match options.node {
             None => self.find(service, now, deadline).await,
@@ -123,23 +96,22 @@ impl RpcService {
             Some(node) => Ok(Found::Others(Arc::new([service.known(node)]), Source::Named)),
         };
         if let Some(report) = report.as_deref_mut() {
-            report.discovery =
-                options.timeout.saturating_sub(deadline.saturating_duration_since(runtime::now()));
+            report.discovery = runtime::now().saturating_duration_since(now);
             if let Ok(Found::Others(_, source)) = &found {
                 report.source = *source;
             }
         }
-        let (providers, source) = match found? {
+        let (providers, source) = match found.map_err(|error| known.unwrap_or(error))? {
             Found::Own(offer) => return self.call_own(&offer, args, options, deadline, report).await,
             Found::Others(providers, source) => (providers, source),
         };
         // Finding them may have taken a while.
-        let now = if source == Source::Cache { now } else { runtime::now() };
+        let now = if source == Source::Cache && first.is_none() { now } else { runtime::now() };
         let ask =
             Ask { name: Arc::clone(&service.name), args, cast: options.cast, alone: options.alone, deadline };
         let tried = SmallVec::new();
         let mut calling = Calling { rpc: self, service, options, ask, now, deadline, tried, report };
-        let result = calling.run(&providers).await;
+        let result = calling.run(&providers, first).await;
         match result {
             // Whoever is remembered may have gone, and others come.
             Err(error) if source == Source::Cache && calling.may_ask_again(&error) => {
@@ -188,8 +160,20 @@ impl RpcService {
 }
 
 impl Calling<'_> {
-    async fn run(&mut self, providers: &Providers) -> Result<Bytes, CallError> {
+    /// Asks `providers`, after the `first` attempt, if there was one.
+    async fn run(&mut self, providers: &Providers, first: Option<Tried>) -> Result<Bytes, CallError> {
         let mut attempts = Attempts::new(providers.len(), self.options.idempotent);
+        if let Some(tried) = first {
+            self.tried.push(tried.provider.id);
+            self.tell(&tried);
+            match tried.result {
+                Err(error) if !self.goes_on(&mut attempts, &error) => return Err(error),
+                Err(_) => {}
+                Ok(result) => return Ok(result),
+            }
+        } else {
+            self.service.budget(RetryBudget::earn);
+        }
         if self.options.idempotent && providers.len() > 1 {
             self.overlapping(providers, &mut attempts).await
         } else {
@@ -204,7 +188,7 @@ impl Calling<'_> {
             Failure::MaybeExecuted => {
                 self.options.idempotent
                     && runtime::now() < self.deadline
-                    && lock(&self.service.budget).spend()
+                    && self.service.budget(RetryBudget::spend)
             }
             Failure::Overloaded | Failure::Final => false,
         }
@@ -227,7 +211,7 @@ impl Calling<'_> {
             return Err(error);
         }
         self.now = runtime::now();
-        let result = self.run(&others).await;
+        let result = self.run(&others, None).await;
         // That it may have run stands, whatever comes after.
         result.map_err(|last| if error.maybe_executed() && !last.maybe_executed() { error } else { last })
     }
@@ -269,7 +253,7 @@ impl Calling<'_> {
     fn goes_on(&mut self, attempts: &mut Attempts, error: &CallError) -> bool {
         self.now = runtime::now();
         let goes_on =
-            self.now < self.deadline && attempts.after(error.failure(), &mut lock(&self.service.budget));
+            self.now < self.deadline && self.service.budget(|budget| attempts.after(error.failure(), budget));
         if goes_on {
             RpcCounts::add(&self.rpc.counts.failovers);
         }
@@ -281,7 +265,6 @@ impl Calling<'_> {
         providers: &Providers,
         attempts: &mut Attempts,
     ) -> Result<Bytes, CallError> {
-        lock(&self.service.budget).earn();
         let mut last = CallError::NoProvider;
         while let Some(provider) = self.choose(providers) {
             self.tried.push(provider.id);
@@ -302,7 +285,6 @@ impl Calling<'_> {
         providers: &Providers,
         attempts: &mut Attempts,
     ) -> Result<Bytes, CallError> {
-        lock(&self.service.budget).earn();
         let (rpc, ask) = (self.rpc, self.ask.clone());
         let mut running: SmallVec<[Running<'_>; 4]> = SmallVec::new();
         // What is known of the call as a whole: that it may have run stands, whatever comes after.

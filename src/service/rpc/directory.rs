@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
@@ -10,31 +10,59 @@ use moka::sync::Cache;
 use super::registry::Offer;
 use super::{RpcService, lock};
 use crate::id::{Key, NodeId};
+use crate::pool::{Lease, Pool};
 use crate::rpc::budget::RetryBudget;
 use crate::rpc::config::RpcConfig;
 use crate::rpc::freshness::{Freshness, STALE_MAX, Worth};
 use crate::rpc::latencies::Latencies;
-use crate::rpc::standing::{ProviderHealth, Standing};
+use crate::rpc::standing::{Begun, ProviderHealth, Standing};
 use crate::service::dht::FindError;
 
 /// One provider of a service, as this node sees it.
 pub(super) struct Known {
     pub(super) id: NodeId,
     pub(super) metadata: Vec<u8>,
-    standing: Mutex<Standing>,
+    state: Mutex<Use>,
+}
+
+/// What calls of a provider share, behind one lock: it is taken twice by each of them.
+struct Use {
+    standing: Standing,
+    /// The use of its connection, as long as calls are in flight.
+    lease: Weak<Lease>,
 }
 
 impl Known {
     pub(super) fn new(id: NodeId, metadata: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self { id, metadata, standing: Mutex::new(Standing::new()) })
+        let state = Use { standing: Standing::new(), lease: Weak::new() };
+        Arc::new(Self { id, metadata, state: Mutex::new(state) })
     }
 
     pub(super) fn standing<T>(&self, with: impl FnOnce(&mut Standing) -> T) -> T {
-        with(&mut lock(&self.standing))
+        with(&mut lock(&self.state).standing)
+    }
+
+    /// Begins a call over the connection to it, if there is one: calls that overlap use it together.
+    pub(super) fn begin(&self, now: Instant, pool: &Pool) -> Option<(Begun, Arc<Lease>)> {
+        let mut state = lock(&self.state);
+        let lease = match state.lease.upgrade() {
+            Some(lease) => lease,
+            None => {
+                let lease = Arc::new(pool.resident(&self.id)?);
+                state.lease = Arc::downgrade(&lease);
+                lease
+            }
+        };
+        Some((state.standing.begin(now), lease))
+    }
+
+    /// The connection that was used takes nothing more: the next call gets another one.
+    pub(super) fn disconnected(&self) {
+        lock(&self.state).lease = Weak::new();
     }
 
     pub(super) fn health(&self, now: Instant) -> ProviderHealth {
-        lock(&self.standing).health(now)
+        lock(&self.state).standing.health(now)
     }
 }
 
@@ -46,8 +74,6 @@ pub(crate) struct Service {
     pub(super) name: Arc<str>,
     pub(super) key: Key,
     state: Mutex<State>,
-    /// The retries that its calls have earned.
-    pub(super) budget: Mutex<RetryBudget>,
     pub(super) latencies: Mutex<Latencies>,
     turn: AtomicU64,
     /// Held by the one who asks the DHT.
@@ -56,6 +82,8 @@ pub(crate) struct Service {
 
 struct State {
     freshness: Freshness,
+    /// The retries that its calls have earned.
+    budget: RetryBudget,
     providers: Providers,
     /// The directory was cleared since this was found, if it differs from the directory's.
     era: u64,
@@ -95,13 +123,13 @@ impl Service {
             key: Key::of_name(name),
             state: Mutex::new(State {
                 freshness: Freshness::unknown(),
+                budget: RetryBudget::new(),
                 providers,
                 era: 0,
                 asked: false,
                 error: FindError::NoPeers,
                 own: (u64::MAX, None),
             }),
-            budget: Mutex::new(RetryBudget::new()),
             latencies: Mutex::new(Latencies::new()),
             turn: AtomicU64::new(0),
             asking: tokio::sync::Mutex::new(()),
@@ -117,14 +145,37 @@ impl Service {
     /// [`found`](Self::found) or [`failed`](Self::failed).
     pub(super) fn view(&self, rpc: &RpcService, now: Instant) -> View {
         let mut state = lock(&self.state);
-        let version = rpc.registry.version();
-        if state.own.0 != version {
-            state.own = (version, rpc.registry.get(&self.name));
-        }
-        if let Some(offer) = &state.own.1 {
+        if let Some(offer) = state.own(rpc, &self.name) {
             return View::Own(Arc::clone(offer));
         }
         state.look(rpc.directory.era(), now)
+    }
+
+    /// The provider of choice, if others offer it and are remembered; and whether the DHT is to be asked in
+    /// the background, as of [`view`](Self::view).
+    pub(super) fn pick(
+        &self,
+        rpc: &RpcService,
+        now: Instant,
+        choose: impl FnOnce(&[Arc<Known>]) -> Option<usize>,
+    ) -> Option<(Arc<Known>, bool)> {
+        let mut state = lock(&self.state);
+        if state.own(rpc, &self.name).is_some() {
+            return None;
+        }
+        let due = match state.worth(rpc.directory.era(), now) {
+            Worth::Fresh => false,
+            Worth::Due => !std::mem::replace(&mut state.asked, true),
+            Worth::Negative | Worth::Expired { .. } | Worth::Resting { .. } => return None,
+        };
+        state.budget.earn();
+        let place = choose(&state.providers)?;
+        Some((Arc::clone(&state.providers[place]), due))
+    }
+
+    /// What the calls of the service may spend on retries.
+    pub(super) fn budget<T>(&self, with: impl FnOnce(&mut RetryBudget) -> T) -> T {
+        with(&mut lock(&self.state).budget)
     }
 
     /// As [`view`](Self::view), of what others offer.
@@ -213,14 +264,28 @@ impl Service {
 }
 
 impl State {
-    fn look(&mut self, era: u64, now: Instant) -> View {
+    /// What this node offers itself by this name.
+    fn own(&mut self, rpc: &RpcService, name: &str) -> Option<&Arc<Offer>> {
+        let version = rpc.registry.version();
+        if self.own.0 != version {
+            self.own = (version, rpc.registry.get(name));
+        }
+        self.own.1.as_ref()
+    }
+
+    fn worth(&mut self, era: u64, now: Instant) -> Worth {
         if self.era != era {
             self.era = era;
             self.freshness = Freshness::unknown();
         }
+        self.freshness.state(now)
+    }
+
+    fn look(&mut self, era: u64, now: Instant) -> View {
+        let worth = self.worth(era, now);
         let providers = || Arc::clone(&self.providers);
         let usable = |stale: bool| stale.then(providers).filter(|providers| !providers.is_empty());
-        match self.freshness.state(now) {
+        match worth {
             Worth::Fresh => View::Fresh { providers: providers(), due: false },
             Worth::Due => {
                 let due = !self.asked;

@@ -129,7 +129,7 @@ impl RpcService {
     }
 
     /// Asks the DHT in the background.
-    fn discover_later(self: &Arc<Self>, service: &Arc<Service>) {
+    pub(super) fn discover_later(self: &Arc<Self>, service: &Arc<Service>) {
         let (rpc, service) = (Arc::clone(self), Arc::clone(service));
         self.tasks.spawn(async move {
             let Ok(_turn) = service.asking.try_lock() else { return };

@@ -2,8 +2,8 @@
 //!
 //! What this node offers is in the [`registry`] and runs where the call was read ([`serve`]);
 //! [`advertise`] keeps its entries in the DHT. What others offer is found by [`discover`] and remembered
-//! in the [`directory`]; [`call`] chooses a provider, goes to another when one fails, and says what
-//! happened.
+//! in the [`directory`]; [`hot`] asks a provider that is at hand, and [`call`] goes to another when one fails,
+//! and says what happened.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +25,7 @@ mod call;
 mod directory;
 mod discover;
 mod error;
+mod hot;
 mod registry;
 mod report;
 mod serve;
@@ -73,8 +74,10 @@ pub(crate) struct RpcCounts {
     pub(crate) failovers: AtomicU64,
     /// How many of [`failovers`](Self::failovers) began while an earlier attempt was still under way.
     pub(crate) overlaps: AtomicU64,
-    /// Calls whose providers were remembered.
-    pub(crate) hits: AtomicU64,
+    /// Calls that were more than a request to a provider at hand.
+    whole: AtomicU64,
+    /// How many of them had their providers remembered.
+    hits: AtomicU64,
     /// Times that the DHT was asked for providers.
     pub(crate) discoveries: AtomicU64,
     /// Calls that used what was remembered because the DHT could not be asked.
@@ -90,6 +93,13 @@ pub(crate) struct RpcCounts {
 }
 
 impl RpcCounts {
+    /// Calls whose providers were remembered. Those at hand are not counted one by one.
+    pub(crate) fn hits(&self) -> u64 {
+        let [whole, hits, calls] =
+            [&self.whole, &self.hits, &self.calls].map(|it| it.load(Ordering::Relaxed));
+        calls.saturating_sub(whole) + hits
+    }
+
     fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -54,11 +54,38 @@ pub(super) struct Offer {
     pub(super) ended: CancellationToken,
 }
 
-/// The room of one running handler.
+/// The room of one handler, as long as it ends where it began.
+#[derive(Debug)]
+pub(super) struct Entered<'a> {
+    offer: &'a Arc<Offer>,
+    total: &'a Arc<AtomicUsize>,
+}
+
+/// The room of one handler that goes on elsewhere.
 #[derive(Debug)]
 pub(super) struct Turn {
     offer: Arc<Offer>,
     total: Arc<AtomicUsize>,
+}
+
+impl Entered<'_> {
+    pub(super) fn stay(self) -> Turn {
+        let turn = Turn { offer: Arc::clone(self.offer), total: Arc::clone(self.total) };
+        // It is given back by the other.
+        std::mem::forget(self);
+        turn
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        leave(self.offer, self.total);
+    }
+}
+
+fn leave(offer: &Offer, total: &AtomicUsize) {
+    offer.running.fetch_sub(1, Ordering::AcqRel);
+    total.fetch_sub(1, Ordering::AcqRel);
 }
 
 impl std::fmt::Debug for Offer {
@@ -69,8 +96,7 @@ impl std::fmt::Debug for Offer {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.offer.running.fetch_sub(1, Ordering::AcqRel);
-        self.total.fetch_sub(1, Ordering::AcqRel);
+        leave(&self.offer, &self.total);
     }
 }
 
@@ -177,11 +203,10 @@ impl Registry {
     }
 
     /// Room for a handler of `offer`, of `max` that all services have together.
-    pub(super) fn enter(&self, offer: &Arc<Offer>, max: usize) -> Option<Turn> {
-        let turn = || Turn { offer: Arc::clone(offer), total: Arc::clone(&self.running) };
+    pub(super) fn enter<'a>(&'a self, offer: &'a Arc<Offer>, max: usize) -> Option<Entered<'a>> {
         let total = self.running.fetch_add(1, Ordering::AcqRel);
         let mine = offer.running.fetch_add(1, Ordering::AcqRel);
-        let turn = turn();
-        (total < max && mine < offer.limit).then_some(turn)
+        let entered = Entered { offer, total: &self.running };
+        (total < max && mine < offer.limit).then_some(entered)
     }
 }

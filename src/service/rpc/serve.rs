@@ -20,7 +20,6 @@ use crate::id::NodeId;
 use crate::pool::{Later, Violation};
 use crate::route::way::{LEFT_MAX, MARGIN};
 use crate::rpc::config::CALL_TIMEOUT_MAX;
-use crate::runtime;
 use crate::wire::{CAST, Call, CallStatus, Header, REPLY_OVERHEAD_MAX, Reply};
 
 /// How much longer than its caller a handler's promise holds, so that the caller is told what became of it.
@@ -65,7 +64,7 @@ impl RpcService {
         if self.is_closing() {
             return Begun::Ended(Err(Fault::Refused));
         }
-        let Some(turn) = self.registry.enter(offer, self.config.running) else {
+        let Some(entered) = self.registry.enter(offer, self.config.running) else {
             return Begun::Ended(Err(Fault::Overloaded));
         };
         let deadline = request.deadline;
@@ -76,7 +75,7 @@ impl RpcService {
         // Whoever polls it next brings a waker.
         match Pin::new(&mut work).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(result) => Begun::Ended(result),
-            Poll::Pending => Begun::Running(Running { work, deadline, _turn: turn }),
+            Poll::Pending => Begun::Running(Running { work, deadline, _turn: entered.stay() }),
         }
     }
 
@@ -102,7 +101,7 @@ impl RpcService {
     ) -> Result<(), Violation> {
         let call = Call::decode(body).map_err(|_| Violation::Malformed)?;
         RpcCounts::add(&self.counts.served);
-        let deadline = runtime::after(time_for(&call, later.hops()));
+        let deadline = later.now() + time_for(&call, later.hops());
         let begun = match self.registry.get(call.service) {
             Some(offer) => {
                 let args = Bytes::copy_from_slice(call.args);
