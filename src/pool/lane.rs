@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::outbox::{Next, Replied};
+use super::outbox::{Freed, Next, Outbox, Replied};
 use super::peer::Peer;
 use crate::runtime;
 use crate::transport::{CloseCode, Lane, LaneError, LaneRecv, LaneSend, Lost};
@@ -87,10 +87,17 @@ async fn read(peer: Arc<Peer>, class: Class, mut recv: LaneRecv, mut decoder: De
 }
 
 fn settle_all(peer: &Peer, class: Class, decoder: &mut Decoder) -> bool {
+    let (outbox, mut freed) = (peer.outbox(class), Freed::default());
+    let settled = settle(peer, outbox, decoder, &mut freed);
+    outbox.free(&freed);
+    settled
+}
+
+fn settle(peer: &Peer, outbox: &Outbox, decoder: &mut Decoder, freed: &mut Freed) -> bool {
     let now = runtime::now();
     loop {
         match decoder.next() {
-            Ok(Some(frame)) => match peer.outbox(class).reply(&frame.header, frame.body, now) {
+            Ok(Some(frame)) => match outbox.reply(&frame.header, frame.body, now, freed) {
                 Ok(Replied::Settled) => peer.answered.store(true, Ordering::Relaxed),
                 Ok(Replied::Late) => {
                     peer.late.fetch_add(1, Ordering::Relaxed);

@@ -24,7 +24,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-pub(super) use settle::Replied;
+pub(super) use settle::{Freed, Replied};
 
 /// The largest frame that shares a lane; a larger one travels on a stream of its own, bytes.
 pub(crate) const LANE_FRAME_MAX: usize = 64 << 10;

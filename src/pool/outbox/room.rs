@@ -43,8 +43,8 @@ impl Outbox {
         taken(self.frames.try_acquire())
     }
 
-    pub(super) fn give_back_frame(&self) {
-        self.frames.add_permits(1);
+    pub(super) fn give_back_frames(&self, frames: u32) {
+        self.frames.add_permits(usize::try_from(frames).unwrap_or(0));
     }
 
     /// Lets nobody take or await room any more.
@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use crate::id::NodeId;
     use crate::pool::inbound::{Outcome, Sink, Tag};
+    use crate::pool::outbox::Freed;
     use crate::runtime;
     use crate::wire::{Class, Grant, Header, Kind};
 
@@ -138,7 +139,9 @@ mod tests {
             let mut context = Context::from_waker(Waker::noop());
             assert!(waiting.as_mut().poll(&mut context).is_pending(), "it would spin");
             let header = Header { kind: Kind::Unsupported as u8, flags: 0, body_len: 0, id: 1 };
-            outbox.reply(&header, &[], runtime::now()).unwrap();
+            let mut freed = Freed::default();
+            outbox.reply(&header, &[], runtime::now(), &mut freed).unwrap();
+            outbox.free(&freed);
             assert_eq!(waiting.as_mut().poll(&mut context), Poll::Ready(Ok(())));
             assert_eq!(push(&outbox), Ok(false));
             assert_eq!(push(&outbox).is_ok(), outbox.lock().batch.is_some(), "stores share the last frame");

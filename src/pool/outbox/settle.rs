@@ -13,6 +13,13 @@ use crate::wire::{self, Header, Kind, Ping, Status};
 /// How long a lane may be silent while requests wait before the peer is asked whether it is there.
 const PING_AFTER: Duration = Duration::from_millis(400);
 
+/// Room that replies have freed, given back once for all that were read together.
+#[derive(Debug, Default)]
+pub(in crate::pool) struct Freed {
+    bytes: u32,
+    frames: u32,
+}
+
 /// What a reply did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::pool) enum Replied {
@@ -41,12 +48,14 @@ impl Waiting {
 }
 
 impl Outbox {
-    /// Takes a reply frame to the requester that waits for it.
+    /// Takes a reply frame to the requester that waits for it; the room that it gives back is added to
+    /// `freed`, for [`free`](Self::free).
     pub(in crate::pool) fn reply(
         &self,
         header: &Header,
         body: &[u8],
         now: Instant,
+        freed: &mut Freed,
     ) -> Result<Replied, Violation> {
         let mut state = self.lock();
         let Some(pending) = state.pending.remove(&header.id) else {
@@ -59,12 +68,20 @@ impl Outbox {
         state.progress = Some(now);
         let ended = state.stage == Stage::Finishing && state.pending.is_empty();
         drop(state);
-        self.give_back(pending.cost);
-        self.give_back_frame();
+        freed.bytes = freed.bytes.saturating_add(pending.cost);
+        freed.frames += 1;
         if ended {
             self.wake.notify_one();
         }
         deliver(pending, header, body)
+    }
+
+    /// Gives back what replies have freed.
+    pub(in crate::pool) fn free(&self, freed: &Freed) {
+        if freed.frames > 0 {
+            self.give_back(freed.bytes);
+            self.give_back_frames(freed.frames);
+        }
     }
 
     /// Tells the requesters whose deadline has passed; their room stays taken, because the peer may

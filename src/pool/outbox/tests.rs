@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, BytesMut};
 
-use super::{GRANT_MAX, Next, Outbox, PENDING_KEEP, Pushed, Replied, Sink, Tag};
-use crate::pool::inbound::Outcome;
+use super::{Freed, GRANT_MAX, Next, Outbox, PENDING_KEEP, Pushed, Replied, Sink, Tag};
+use crate::pool::inbound::{Outcome, Violation};
 use crate::runtime;
 use crate::wire::{BODY_MAX, Class, Decoder, Grant, Header, Kind};
 
@@ -24,6 +24,13 @@ fn push(outbox: &Outbox, deadline: Instant) {
     assert!(matches!(pushed, Ok(Pushed { open: false, .. })));
 }
 
+fn reply(outbox: &Outbox, header: &Header, now: Instant) -> Result<Replied, Violation> {
+    let mut freed = Freed::default();
+    let replied = outbox.reply(header, b"", now, &mut freed);
+    outbox.free(&freed);
+    replied
+}
+
 #[test]
 fn a_lane_that_rests_gives_back_what_a_burst_has_taken() {
     let now = runtime::now();
@@ -36,7 +43,7 @@ fn a_lane_that_rests_gives_back_what_a_burst_has_taken() {
     for id in 1..=500 {
         assert!(outbox.lock().pending.capacity() >= 500, "in use until the last reply");
         let header = Header { kind: Kind::Pong as u8, flags: 0, body_len: 0, id };
-        assert!(outbox.reply(&header, b"", now).is_ok());
+        assert!(reply(&outbox, &header, now).is_ok());
         outbox.expire(now);
     }
     let state = outbox.lock();
@@ -83,9 +90,9 @@ fn a_lane_that_is_silent_for_long_is_asked_whether_anyone_is_there() {
     assert!(written(&outbox).is_empty(), "one at a time");
     assert_eq!(outbox.expire(at(950)).1, Some(Duration::from_millis(950)));
     let pong = Header { kind: Kind::Pong as u8, flags: 0, body_len: 0, id: 2 };
-    assert_eq!(outbox.reply(&pong, b"", at(1_000)), Ok(Replied::Settled));
+    assert_eq!(reply(&outbox, &pong, at(1_000)), Ok(Replied::Settled));
     assert_eq!(outbox.expire(at(1_100)).1, Some(Duration::from_millis(100)), "it is there");
-    assert_eq!(outbox.reply(&pong, b"", at(1_200)), Ok(Replied::Late), "nobody has asked again");
+    assert_eq!(reply(&outbox, &pong, at(1_200)), Ok(Replied::Late), "nobody has asked again");
     outbox.expire(at(1_600));
     assert_eq!(written(&outbox), [(Kind::Ping as u8, 3)]);
 }
@@ -102,6 +109,6 @@ fn who_gives_up_tells_the_peer_and_gets_the_room_back_with_the_reply() {
     assert_eq!(written(&outbox), [(Kind::Cancel as u8, 1)]);
     assert!(outbox.room.available_permits() < 1 << 20, "the peer may still hold it");
     let failed = Header { kind: Kind::Failed as u8, flags: 0, body_len: 0, id: 1 };
-    assert_eq!(outbox.reply(&failed, b"", now), Ok(Replied::Late));
+    assert_eq!(reply(&outbox, &failed, now), Ok(Replied::Late));
     assert_eq!(outbox.room.available_permits(), 1 << 20);
 }
