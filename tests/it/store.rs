@@ -42,7 +42,8 @@ async fn many_records_have_one_receipt_each() {
     mesh.shutdown().await;
 }
 
-/// Calls that want the same room at the same replicas, for the same keys, all get it in turn.
+/// Calls that want the same room at the same replicas, for the same keys, all get it in turn. One that was
+/// overtaken by a later call for the same key is told so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_calls_of_many_records_share_the_room_of_their_replicas() {
     let mesh = LocalMesh::builder().nodes(5).k(4).spawn().await.unwrap();
@@ -55,7 +56,7 @@ async fn many_calls_of_many_records_share_the_room_of_their_replicas() {
                 let items = (first..first + 256)
                     .map(|i| (Key::of_name(format!("k{}", i % 10_000)), Bytes::from(vec![1; 256])));
                 for receipt in node.dht().store_many(items).ack(Ack::All).await.unwrap() {
-                    assert!(receipt.is_met(), "{receipt:?}");
+                    assert!(receipt.is_met() || receipt.superseded().is_some(), "{receipt:?}");
                 }
             }
         });

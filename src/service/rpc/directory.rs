@@ -168,8 +168,8 @@ impl Service {
             Worth::Due => !std::mem::replace(&mut state.asked, true),
             Worth::Negative | Worth::Expired { .. } | Worth::Resting { .. } => return None,
         };
-        state.budget.earn();
         let place = choose(&state.providers)?;
+        state.budget.earn();
         Some((Arc::clone(&state.providers[place]), due))
     }
 
