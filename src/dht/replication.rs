@@ -88,6 +88,14 @@ impl<'a> Neighbourhood<'a> {
         self.others.get(self.k.checked_sub(1)?).filter(|heir| self.is_before(heir)).copied()
     }
 
+    /// Whether this node is among the k closest. Who is not knows the way to the key, but need not know who is
+    /// there: before a [`round`](Self::round) it has to search.
+    pub fn is_close(&self) -> bool {
+        self.k
+            .checked_sub(1)
+            .is_some_and(|last| self.others.get(last).is_none_or(|last| self.is_before(last)))
+    }
+
     /// The nodes to which a copy is sent when its time has come: the other ones of the k closest. A node
     /// that is not among the k closest any more tells the [`SENDERS`] closest, who tell the others.
     pub fn round(&self) -> &'a [NodeId] {

@@ -41,6 +41,16 @@ fn promises_hold_in_fifty_runs_in_which_every_fault_strikes() {
     assert!(counts.reckoned > 100, "{counts}");
 }
 
+/// Seeds that have shown what shorter runs and smaller meshes do not.
+#[test]
+fn promises_hold_in_runs_that_are_hard() {
+    for seed in [85, 392] {
+        let survived = Faults { nodes: 64, chaos: 5 * MINUTE, ..small(seed) }.run(None);
+        let broken: Vec<String> = survived.violations.iter().map(ToString::to_string).collect();
+        assert!(broken.is_empty(), "seed {seed}\n{}", broken.join("\n"));
+    }
+}
+
 #[test]
 fn each_planted_bug_is_found() {
     for bug in BUGS {

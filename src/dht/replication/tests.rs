@@ -148,6 +148,8 @@ fn a_node_outside_the_k_closest_is_nobody_to_plan_with() {
     assert_eq!(around.receivers(&[], &[NodeId::from_bytes([1; 32])]), []);
     assert_eq!(around.heir(), None, "its copy is one too many");
     assert_eq!(around.round(), &others[..2], "but it may be the only one");
+    assert!(!around.is_close() && Neighbourhood { k: 5, ..around }.is_close());
+    assert!(Neighbourhood { own: NodeId::from_bytes([0; 32]), ..around }.is_close());
 }
 
 #[test]

@@ -170,9 +170,23 @@ impl DhtService {
 
     /// Who takes the place of this node at `key` when it leaves.
     async fn heir(self: &Arc<Self>, key: &Key) -> Option<NodeId> {
+        self.exactly_around(key, |around| around.heir()).await
+    }
+
+    /// To whom a copy under `key` is sent when its time has come.
+    async fn round(self: &Arc<Self>, key: &Key) -> Vec<NodeId> {
+        let known = self.around(key, 0, |around| around.is_close().then(|| around.round().to_vec()));
+        match known {
+            Some(receivers) => receivers,
+            None => self.exactly_around(key, |around| around.round().to_vec()).await,
+        }
+    }
+
+    /// What `plan` says of the neighbourhood of `key`, which is searched for unless it is known.
+    async fn exactly_around<T>(self: &Arc<Self>, key: &Key, plan: impl FnOnce(Neighbourhood<'_>) -> T) -> T {
         let mut others = self.replicas_or_nearest(key).await.to_vec();
         others.sort_unstable_by_key(|node| node.distance(key));
-        Neighbourhood { own: self.local, key: *key, k: self.config.k, others: &others }.heir()
+        plan(Neighbourhood { own: self.local, key: *key, k: self.config.k, others: &others })
     }
 
     /// The keys that one shard holds something under.
@@ -233,14 +247,14 @@ impl DhtService {
 
     /// Sends records of one shard whose time has come to the other replicas: as many as one turn allows, so
     /// that what comes and goes meanwhile has its turn as well.
-    async fn send_due(&self, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
+    async fn send_due(self: &Arc<Self>, shard: usize, out: &mut Outgoing, pace: &Mutex<Pace>) {
         let (now, mut due) = (runtime::now(), Vec::new());
         let gather = |Held { publisher, record, .. }: Held<'_>| {
             due.push((record.key, Parcel::new(now, publisher, &record)));
         };
         lock(&self.shards[shard]).due(now, DUE_BUDGET, gather);
         for (key, parcel) in due {
-            for to in self.around(&key, 0, |around| around.round().to_vec()) {
+            for to in self.round(&key).await {
                 out.push(to, &parcel, Some(pace)).await;
             }
         }

@@ -53,6 +53,8 @@ pub(crate) struct Copying {
 #[derive(Debug)]
 pub(crate) struct Publishing {
     copy: Copied,
+    /// It is a copy for others instead, held too far from where it belongs.
+    strays: bool,
     search: Option<Box<Search>>,
 }
 
@@ -113,7 +115,9 @@ impl Node {
             records.shard.apply(now, &copy.publisher, origin, [copy.record()], drop);
         }
         let (mut published, mut copies) = (Vec::new(), Vec::new());
-        records.log.due(now, BUDGET, |key, publication| published.push(copied(own, *key, publication)));
+        records
+            .log
+            .due(now, BUDGET, |key, publication| published.push((copied(own, *key, publication), false)));
         records.shard.due(now, BUDGET, |held| copies.push(Copied::of(held.publisher, &held.record)));
         records.tended = !(records.shard.is_empty() && records.log.is_empty());
         if records.tended {
@@ -123,13 +127,16 @@ impl Node {
         let mut jobs = Vec::new();
         for copy in copies {
             let others = self.others(now, &copy.key, 0);
-            for to in self.around(copy.key, &others).round() {
-                jobs.push((*to, copy.clone()));
+            let around = self.around(copy.key, &others);
+            if around.is_close() {
+                jobs.extend(around.round().iter().map(|to| (*to, copy.clone())));
+            } else {
+                published.push((copy, true));
             }
         }
         self.send_copies(cx, jobs);
-        for copy in published {
-            self.start(cx, Task::Publish(Box::new(Publishing { copy, search: None })));
+        for (copy, strays) in published {
+            self.start(cx, Task::Publish(Box::new(Publishing { copy, strays, search: None })));
         }
     }
 
@@ -203,8 +210,14 @@ impl Node {
                 flow => return flow,
             },
         };
-        for node in set.nodes.iter() {
-            self.copy_to(cx, *node, vec![publishing.copy.clone()]);
+        let key = publishing.copy.key;
+        let mut nodes = set.nodes.to_vec();
+        if publishing.strays {
+            nodes.sort_unstable_by_key(|node| node.distance(&key));
+            nodes = self.around(key, &nodes).round().to_vec();
+        }
+        for node in nodes {
+            self.copy_to(cx, node, vec![publishing.copy.clone()]);
         }
         Flow::Ended
     }
