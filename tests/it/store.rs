@@ -4,6 +4,8 @@ use bytes::Bytes;
 use foveola::mesh::LocalMesh;
 use foveola::{Ack, Key};
 
+use crate::util::PATIENCE;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stored_record_is_held_by_every_replica_in_its_receipt() {
     let mesh = LocalMesh::builder().nodes(5).k(4).spawn().await.unwrap();
@@ -55,7 +57,9 @@ async fn many_calls_of_many_records_share_the_room_of_their_replicas() {
                 let first = 997 * (call + round);
                 let items = (first..first + 256)
                     .map(|i| (Key::of_name(format!("k{}", i % 10_000)), Bytes::from(vec![1; 256])));
-                for receipt in node.dht().store_many(items).ack(Ack::All).await.unwrap() {
+                // On a busy machine the turn of the last may be long in coming.
+                let stored = node.dht().store_many(items).ack(Ack::All).timeout(PATIENCE);
+                for receipt in stored.await.unwrap() {
                     assert!(receipt.is_met() || receipt.superseded().is_some(), "{receipt:?}");
                 }
             }

@@ -8,11 +8,11 @@
 //! What a peer granted bounds both the queue and the requests in flight: a request takes room when it
 //! is queued and gives it back when its reply has come, not when its caller has lost patience.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
 use tokio::sync::{Notify, Semaphore};
 
 use super::inbound::{Sink, Tag};
@@ -87,6 +87,7 @@ struct State {
     usual: usize,
     /// The STORE frame at the tail of `queue` that may still grow.
     batch: Option<Batch>,
+    /// By ids of our own choice: their hashes need no secret.
     pending: HashMap<u64, Pending>,
     next_id: u64,
     /// Requests below this id were handed to the connection.
