@@ -294,7 +294,11 @@ impl<T> Members<T> {
             Some(region) if region.nodes().len() >= n || region.is_whole() => {
                 region.closest(key, n, &mut self.near);
             }
-            _ => self.table.closest(key, n, &mut self.near),
+            _ => {
+                let mut near = std::mem::take(&mut self.near);
+                self.closest_answering(key, n, &mut near);
+                self.near = near;
+            }
         }
         let distance = node.distance(key);
         let own = usize::from(self.table.own().distance(key) < distance);

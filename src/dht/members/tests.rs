@@ -52,6 +52,18 @@ fn a_mesh_of_no_more_than_k_shares_one_list() {
 }
 
 #[test]
+fn who_is_silent_keeps_nobody_from_vouching() {
+    let now = Instant::now();
+    let mut members = Members::new(OWN, 2);
+    for n in 0..2 {
+        members.connected(now, id(n), IP, ());
+    }
+    assert!(!members.is_among(now, &key(0), &id(4), 2));
+    members.unreachable(now, &id(1));
+    assert!(members.is_among(now, &key(0), &id(4), 2), "the other one is dead");
+}
+
+#[test]
 fn a_search_begins_with_silent_members_only_if_need_be() {
     let now = Instant::now();
     let mut members = whole(now, 4, 4);
