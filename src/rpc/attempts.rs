@@ -39,6 +39,11 @@ impl Attempts {
         Self { left: providers.saturating_sub(1).min(FAILOVER_MAX), idempotent }
     }
 
+    /// Whether the call may go to another provider at all.
+    pub fn is_left(&self) -> bool {
+        self.left > 0
+    }
+
     /// Whether to try another provider after `failure`, and if so counts it and charges `budget`. An
     /// idempotent call whose first provider is slow asks with [`Failure::MaybeExecuted`].
     #[must_use]

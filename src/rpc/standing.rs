@@ -39,7 +39,10 @@ pub enum Ended {
 /// flight, and if it is a probe, no other is let through.
 #[derive(Debug)]
 #[must_use = "a call that began has to end"]
-pub struct Begun(Ticket);
+pub struct Begun {
+    ticket: Ticket,
+    at: Instant,
+}
 
 /// How a provider has done, for people to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ pub struct Standing {
     latency: Option<Smoothed>,
     /// When the last call ended.
     quiet_since: Option<Instant>,
+    /// When the latency was measured the last time.
+    sampled_at: Option<Instant>,
     /// When the last call began.
     begun_at: Option<Instant>,
     /// Since when it owes an answer and has given none.
@@ -90,6 +95,7 @@ impl Standing {
             circuit: Circuit::new(),
             latency: None,
             quiet_since: None,
+            sampled_at: None,
             begun_at: None,
             owing_since: None,
         }
@@ -113,7 +119,7 @@ impl Standing {
         self.in_flight += 1;
         self.begun_at = Some(now);
         self.owing_since.get_or_insert(now);
-        Begun(self.circuit.pass(now))
+        Begun { ticket: self.circuit.pass(now), at: now }
     }
 
     /// Ends a call of this provider.
@@ -122,7 +128,12 @@ impl Standing {
         self.quiet_since = Some(now);
         let verdict = match ended {
             Ended::Answered { latency } => {
-                self.observe(nanos(latency));
+                // As one round trip gives one sample (RFC 6298, section 4): those that waited together for a
+                // provider to come back are not so many signs of its being slow.
+                if self.sampled_at.is_none_or(|sampled| begun.at >= sampled) {
+                    self.sampled_at = Some(now);
+                    self.observe(nanos(latency));
+                }
                 self.owing_since = Some(now);
                 Verdict::Success
             }
@@ -135,7 +146,7 @@ impl Standing {
         if self.in_flight == 0 {
             self.owing_since = None;
         }
-        self.circuit.judge(now, &begun.0, verdict);
+        self.circuit.judge(now, &begun.ticket, verdict);
     }
 
     /// What it would cost to choose this provider, for [`choose`](super::select::choose): its
@@ -191,7 +202,8 @@ impl Standing {
     /// that may not run twice are lost where nobody answers, long before they have failed.
     fn is_stalled(&self, now: Instant) -> bool {
         let passed = |since: Option<Instant>| since.map(|since| now.saturating_duration_since(since));
-        let owes = passed(self.owing_since).zip(self.patience()).is_some_and(|(owes, usual)| owes > usual);
+        let usual = self.patience().unwrap_or(LATENCY_UNKNOWN);
+        let owes = passed(self.owing_since).is_some_and(|owes| owes > usual);
         owes && passed(self.begun_at).is_some_and(|begun| begun < STALL_PAUSE)
     }
 
@@ -206,6 +218,8 @@ impl Standing {
     }
 
     fn observe(&mut self, sample: u64) {
+        // What is late counts as just late: one that was silent for a while is not slow from then on.
+        let sample = self.patience().map_or(sample, |patience| sample.min(nanos(patience)));
         self.latency = Some(match self.latency {
             None => Smoothed { mean: sample, deviation: sample / 2 },
             Some(Smoothed { mean, deviation }) => Smoothed {

@@ -88,6 +88,9 @@ fn a_provider_that_was_never_called_is_tried_with_one_call() {
     assert_eq!(new.weight(now), Some(0));
     let begun = new.begin(now);
     assert!(new.load(now) > settled(now, 1_000).load(now));
+    let second = new.begin(now + LATENCY_UNKNOWN);
+    assert_eq!(new.weight(now + LATENCY_UNKNOWN + ms(1)), None, "it has never answered");
+    new.end(now, second, Ended::Unjudged);
     new.end(now, begun, Ended::Failed);
     assert!(new.load(now) > settled(now, 1_000).load(now), "failing is not fast");
 }
@@ -103,6 +106,28 @@ fn who_was_slow_is_tried_again_some_time() {
     // Not while it is silent: it has something to do.
     let _in_flight = slow.begin(now);
     assert_eq!(slow.load(now + 3 * LATENCY_HALF_LIFE), 2 * at_first);
+}
+
+#[test]
+fn who_was_silent_for_a_while_is_not_held_to_be_slow() {
+    let start = Instant::now();
+    let mut standing = settled(start, 1);
+    let waited: Vec<_> = (0..100).map(|_| standing.begin(start)).collect();
+    let back = start + ms(3_000);
+    for begun in waited {
+        standing.end(back, begun, answered(3_000));
+    }
+    let patience = standing.patience().expect("many answers");
+    assert!(patience < ms(300), "{patience:?}");
+    assert!(standing.health(back).latency < Some(ms(20)));
+    // One that has become slow is believed, in time.
+    for call in 0..40 {
+        let at = back + ms(500 * call);
+        let begun = standing.begin(at);
+        standing.end(at + ms(500), begun, answered(500));
+    }
+    let latency = standing.health(back).latency.expect("many answers");
+    assert!(latency > ms(400), "{latency:?}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::rpc::select::{Selection, choose};
 use crate::runtime;
 use crate::wire::{BODY_MAX, CALL_OVERHEAD_MAX};
 
-/// The shortest time after which an idempotent call goes to another provider as well.
+/// The shortest time after which an idempotent call goes to another provider as well, or asks again if it may.
 const PATIENCE_MIN: Duration = Duration::from_millis(20);
 
 /// The part of the time left, one in so many, that connecting to one of several providers may take.
@@ -299,7 +299,6 @@ impl Calling<'_> {
                 running.push(Box::pin(rpc.attempt(self.now, provider, &ask, each)));
                 patience = Some(self.now + silent);
             }
-            // Until another provider is to be asked.
             loop {
                 if running.is_empty() {
                     return Err(last);
@@ -316,6 +315,8 @@ impl Calling<'_> {
                         RpcCounts::add(&rpc.counts.overlaps);
                         break;
                     }
+                    // The budget may be empty for a moment only.
+                    patience = attempts.is_left().then(|| self.now + PATIENCE_MIN);
                     continue;
                 };
                 self.tell(&tried);

@@ -7,15 +7,17 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 
+use super::discover::PROVIDERS_MAX;
 use super::registry::Offer;
 use super::{RpcService, lock};
 use crate::id::{Key, NodeId};
 use crate::pool::{Lease, Pool};
 use crate::rpc::budget::RetryBudget;
 use crate::rpc::config::RpcConfig;
-use crate::rpc::freshness::{Freshness, STALE_MAX, Worth};
+use crate::rpc::freshness::{Freshness, RETRY_AFTER, STALE_MAX, Worth};
 use crate::rpc::latencies::Latencies;
 use crate::rpc::standing::{Begun, ProviderHealth, Standing};
+use crate::runtime;
 use crate::service::dht::FindError;
 
 /// One provider of a service, as this node sees it.
@@ -209,6 +211,17 @@ impl Service {
         providers
     }
 
+    /// Some of those who offer it were found: there may be others, also among those that were known.
+    pub(super) fn found_some(&self, era: u64, now: Instant, mut some: Vec<(NodeId, Vec<u8>)>) -> Providers {
+        for known in lock(&self.state).providers.iter() {
+            if some.iter().all(|(id, _)| *id != known.id) {
+                some.push((known.id, known.metadata.clone()));
+            }
+        }
+        some.truncate(PROVIDERS_MAX);
+        self.found(era, now, RETRY_AFTER, some)
+    }
+
     /// The DHT could not be asked.
     pub(super) fn failed(&self, now: Instant, error: FindError) {
         let mut state = lock(&self.state);
@@ -226,6 +239,7 @@ impl Service {
     /// `provider` has said that it does not offer it.
     pub(super) fn disowned(&self, provider: &NodeId) {
         let mut state = lock(&self.state);
+        state.freshness.doubt(runtime::now());
         if state.providers.iter().any(|known| known.id == *provider) {
             state.providers = state.providers.iter().filter(|known| known.id != *provider).cloned().collect();
             if state.providers.is_empty() {

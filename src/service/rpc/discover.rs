@@ -9,6 +9,7 @@ use super::registry::Offer;
 use super::report::Source;
 use super::{RpcCounts, RpcService};
 use crate::addr::Endpoint;
+use crate::dht::read::Level;
 use crate::id::NodeId;
 use crate::rpc::freshness::DISCOVERY_TTL;
 use crate::rpc::standing::ProviderHealth;
@@ -145,10 +146,22 @@ impl RpcService {
     ) -> Result<Providers, FindError> {
         RpcCounts::add(&self.counts.discoveries);
         let era = self.directory.era();
+        let timeout = timeout / 2;
         let options = FindOptions { kind: RecordKind::PROVIDER, from: None, level: None, timeout };
         let found = self.dht.find_value(service.key, options).await;
         let now = runtime::now();
         match found {
+            Err(error) if error != FindError::Shutdown => {
+                // Too few replicas answer to know of all: one may know of some.
+                let options = FindOptions { level: Some(Level::First), ..options };
+                let some = self.dht.find_value(service.key, options).await.unwrap_or_default();
+                let now = runtime::now();
+                if some.is_empty() {
+                    service.failed(now, error.clone());
+                    return Err(error);
+                }
+                Ok(service.found_some(era, now, self.read(some)))
+            }
             Ok(records) => {
                 let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(DISCOVERY_TTL);
                 Ok(service.found(era, now, ttl.min(DISCOVERY_TTL), self.read(records)))
