@@ -40,6 +40,12 @@ impl Outcome {
     }
 
     pub(super) fn print(&self, what: &str) {
+        let mut kinds = std::collections::BTreeMap::<_, u32>::new();
+        for (_, error) in &self.failed {
+            let kind = format!("{error:?}");
+            *kinds.entry(kind.split([' ', '(']).next().unwrap_or_default().to_owned()).or_default() += 1;
+        }
+        println!("{kinds:?}");
         let maybe = self.failed.iter().filter(|(_, error)| error.maybe_executed()).count();
         println!(
             "{what}: {} done, {} failed, of which {maybe} may have run; latency {:.1?} p50, {:.1?} p99, \

@@ -28,12 +28,14 @@ async fn provider() {
     let (n, join): (u64, PeerAddr) = (n.parse().unwrap(), join.parse().unwrap());
     let file = std::fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
     let file = Arc::new(Mutex::new(file));
-    let node = Node::builder().identity(identity(60_000 + n)).bootstrap([join]).spawn().await.unwrap();
+    let node = Node::builder().identity(identity(60_000 + n)).spawn().await.unwrap();
     let handler = move |id: u64| {
         file.lock().unwrap().write_all(&id.to_be_bytes()).unwrap();
         async move { Ok::<_, HandlerError>(id) }
     };
+    // It can be called as soon as it is there; its entry follows.
     let _service = node.rpc().advertise(NAME, handler).ttl(30 * SECOND).await.unwrap();
+    node.join(&join).await.unwrap();
     // It ends with its input, so it never outlives the test.
     tokio::task::spawn_blocking(|| std::io::stdin().lines().for_each(drop)).await.unwrap();
     std::process::exit(0);
