@@ -10,7 +10,7 @@ use foveola::mesh::{Link, LocalMesh};
 use foveola::rpc::breaker::Breaker;
 use foveola::{Advertisement, CallError, HandlerError, NodeId, Request, Selection};
 
-use super::{SECOND, echo};
+use super::{Ran, SECOND, echo, offer};
 use crate::util::{in_time, until};
 
 /// Offers of the first `count` nodes that answer with their number.
@@ -84,6 +84,26 @@ async fn a_provider_that_fails_is_left_alone_and_used_again_when_it_is_back() {
     }
     assert_eq!(counts, [10, 10]);
     mesh.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_may_have_run_goes_to_nobody_else_without_leave() {
+    let mut mesh = LocalMesh::builder().nodes(3).faults().spawn().await.unwrap();
+    let ran = Ran::default();
+    let mut offers = Vec::new();
+    for i in 0..2 {
+        offers.push(offer(mesh.node(i), "slow", &ran, 60 * SECOND).await);
+    }
+    let caller = mesh.node(2).rpc().caller("slow").unwrap().timeout(15 * SECOND);
+    let call = tokio::spawn(async move { caller.call::<_, u64>(&1).await });
+    until(5 * SECOND, "it runs", || ran.times(1) == 1).await;
+    let at = (0..2).find(|i| mesh.node(*i).stats().handlers == 1).unwrap();
+    let provider = mesh.node(at).id();
+    mesh.kill(at);
+    mesh.restart(at).await.unwrap();
+    let error = in_time(call).await.unwrap().unwrap_err();
+    assert_eq!(error, CallError::PeerLost { provider, maybe_executed: true });
+    assert_eq!(ran.times(1), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
