@@ -102,6 +102,7 @@ fn settle(peer: &Peer, outbox: &Outbox, decoder: &mut Decoder, freed: &mut Freed
                 Ok(Replied::Late) => {
                     peer.late.fetch_add(1, Ordering::Relaxed);
                 }
+                Ok(Replied::Alive) => {}
                 Err(_) => return false,
             },
             Ok(None) => return true,

@@ -102,7 +102,7 @@ async fn a_writer_that_has_forgotten_what_it_signed_signs_what_follows() {
     let writer = mesh.node(0).dht();
     // The counter of the new process is already beyond that of the one before.
     for i in 0..5 {
-        writer.store(key(&format!("other {i}")), "unsigned").ack(Ack::All).await.unwrap();
+        writer.store(key(format!("other {i}")), "unsigned").ack(Ack::All).await.unwrap();
     }
     writer.store(key("kept"), "later").ack(Ack::All).await.unwrap();
     for reader in mesh.nodes() {

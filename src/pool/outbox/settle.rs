@@ -27,6 +27,8 @@ pub(in crate::pool) enum Replied {
     Settled,
     /// It came after its deadline, or nobody had asked.
     Late,
+    /// The peer is there, which says nothing of the requests that it has not answered.
+    Alive,
 }
 
 impl Waiting {
@@ -63,7 +65,7 @@ impl Outbox {
                 return Ok(Replied::Late);
             }
             state.progress = Some(now);
-            return Ok(Replied::Settled);
+            return Ok(Replied::Alive);
         };
         state.progress = Some(now);
         let ended = state.stage == Stage::Finishing && state.pending.is_empty();

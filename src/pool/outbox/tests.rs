@@ -90,7 +90,7 @@ fn a_lane_that_is_silent_for_long_is_asked_whether_anyone_is_there() {
     assert!(written(&outbox).is_empty(), "one at a time");
     assert_eq!(outbox.expire(at(950)).1, Some(Duration::from_millis(950)));
     let pong = Header { kind: Kind::Pong as u8, flags: 0, body_len: 0, id: 2 };
-    assert_eq!(reply(&outbox, &pong, at(1_000)), Ok(Replied::Settled));
+    assert_eq!(reply(&outbox, &pong, at(1_000)), Ok(Replied::Alive));
     assert_eq!(outbox.expire(at(1_100)).1, Some(Duration::from_millis(100)), "it is there");
     assert_eq!(reply(&outbox, &pong, at(1_200)), Ok(Replied::Late), "nobody has asked again");
     outbox.expire(at(1_600));

@@ -3,6 +3,7 @@
 //! The entry is stored again before it ends, for as long as its guard lives. Whoever withdraws it holds
 //! the offer's turn, so that no refresh that is under way outlasts the removal.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -156,6 +157,12 @@ impl RpcService {
         }
         let offer = Arc::new(Offer::new(name, handler, metadata, ttl, running, self.registry.turn(name)));
         self.registry.add(&offer, self.config.services)?;
+        if self.is_closing() {
+            // The shutdown may have looked before it was there.
+            self.registry.remove(&offer);
+            self.registry.left(&offer);
+            return Err(AdvertiseError::Shutdown);
+        }
         let published = Arc::new(Published::default());
         let advertisement = Advertisement {
             rpc: Arc::downgrade(self),
@@ -205,7 +212,15 @@ impl RpcService {
         self.registry.remove(offer);
     }
 
-    async fn remove_entry(self: &Arc<Self>, offer: &Offer) -> Result<(), StoreError> {
+    async fn remove_entry(self: &Arc<Self>, offer: &Arc<Offer>) -> Result<(), StoreError> {
+        let removed = self.store_removal(offer).await;
+        if !matches!(removed, Err(StoreError::Shutdown)) {
+            self.registry.left(offer);
+        }
+        removed
+    }
+
+    async fn store_removal(self: &Arc<Self>, offer: &Offer) -> Result<(), StoreError> {
         let _turn = offer.turn.lock().await;
         if self.registry.get(&offer.name).is_some() {
             // Who offers the name by now stores another entry over this one.
@@ -218,8 +233,7 @@ impl RpcService {
     /// Takes no more calls, makes none, and withdraws what this node offers, for at most `patience`.
     pub(crate) async fn shutdown(self: &Arc<Self>, patience: Duration) {
         self.close();
-        let mut by_ttl: std::collections::BTreeMap<Duration, Vec<Arc<Offer>>> =
-            std::collections::BTreeMap::new();
+        let mut by_ttl: BTreeMap<Duration, Vec<Arc<Offer>>> = BTreeMap::new();
         for offer in self.registry.clear() {
             offer.ended.cancel();
             by_ttl.entry(offer.ttl).or_default().push(offer);

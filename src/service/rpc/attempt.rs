@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::directory::Known;
 use super::error::{CallError, Fault};
+use super::known::Known;
 use super::report::{Attempt, Path};
 use super::{RpcCounts, RpcService};
 use crate::id::NodeId;

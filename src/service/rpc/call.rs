@@ -14,12 +14,11 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::attempt::{Ask, Patience, Tried};
-use super::directory::{Known, Providers, Service};
+use super::directory::{Providers, Service};
 use super::discover::Found;
-use super::error::{CallError, Fault};
-use super::registry::{Offer, Request};
-use super::report::{Attempt, CallReport, Path, Source};
-use super::serve::Begun;
+use super::error::CallError;
+use super::known::Known;
+use super::report::{CallReport, Source};
 use super::{RpcCounts, RpcService, lock};
 use crate::id::NodeId;
 use crate::rpc::attempts::{Attempts, Failure};
@@ -48,6 +47,24 @@ pub(crate) struct CallOptions {
     pub(crate) node: Option<NodeId>,
 }
 
+/// How far a call has come already.
+pub(super) struct Start {
+    pub(super) now: Instant,
+    /// Whose turn it is, if that was asked.
+    pub(super) turn: Option<u64>,
+    /// The first attempt, which has failed.
+    pub(super) first: Option<Tried>,
+}
+
+/// Whether a call may go on after `error`, as far as its caller permits.
+fn may_go_on(error: &CallError, options: &CallOptions) -> bool {
+    match error.failure() {
+        Failure::NotExecuted | Failure::Overloaded => true,
+        Failure::MaybeExecuted => options.idempotent,
+        Failure::Final => false,
+    }
+}
+
 /// One call while it is made.
 struct Calling<'a> {
     rpc: &'a Arc<RpcService>,
@@ -56,6 +73,8 @@ struct Calling<'a> {
     ask: Ask,
     /// When the attempt that is next begins.
     now: Instant,
+    /// Whose turn it is, if that was asked already.
+    turn: Option<u64>,
     deadline: Instant,
     /// Providers that were asked.
     tried: SmallVec<[NodeId; 4]>,
@@ -72,13 +91,18 @@ impl RpcService {
         service: &Arc<Service>,
         args: Bytes,
         options: &CallOptions,
-        now: Instant,
-        first: Option<Tried>,
+        Start { now, turn, first }: Start,
         mut report: Option<&mut CallReport>,
     ) -> Result<Bytes, CallError> {
         RpcCounts::add(&self.counts.whole);
         // What is known of the first attempt stands, whatever hinders the next.
         let known = first.as_ref().and_then(|tried| tried.result.as_ref().err().cloned());
+        if let Some(error) = known.as_ref().filter(|error| !may_go_on(error, options)) {
+            if error.failure() == Failure::MaybeExecuted {
+                service.doubt(runtime::now());
+            }
+            return Err(error.clone());
+        }
         if self.is_closing() {
             return Err(known.unwrap_or(CallError::Shutdown));
         }
@@ -110,7 +134,7 @@ impl RpcService {
         let ask =
             Ask { name: Arc::clone(&service.name), args, cast: options.cast, alone: options.alone, deadline };
         let tried = SmallVec::new();
-        let mut calling = Calling { rpc: self, service, options, ask, now, deadline, tried, report };
+        let mut calling = Calling { rpc: self, service, options, ask, now, turn, deadline, tried, report };
         let result = calling.run(&providers, first).await;
         match result {
             // Whoever is remembered may have gone, and others come.
@@ -119,43 +143,6 @@ impl RpcService {
             }
             result => result,
         }
-    }
-
-    /// A call of this node to itself.
-    async fn call_own(
-        self: &Arc<Self>,
-        offer: &Arc<Offer>,
-        args: Bytes,
-        options: &CallOptions,
-        deadline: Instant,
-        report: Option<&mut CallReport>,
-    ) -> Result<Bytes, CallError> {
-        RpcCounts::add(&self.counts.local);
-        let began = report.is_some().then(runtime::now);
-        let result = match self.begin(offer, Request { caller: self.local, args, deadline }) {
-            Begun::Ended(result) => result,
-            Begun::Running(running) if options.cast => {
-                let rpc = Arc::clone(self);
-                self.tasks.spawn(async move { rpc.count_fault(&running.end().await) });
-                Ok(Bytes::new())
-            }
-            Begun::Running(running) => running.end().await,
-        };
-        self.count_fault(&result);
-        let taken = options.cast && !matches!(result, Err(Fault::Overloaded | Fault::Refused));
-        let result = if taken { Ok(Bytes::new()) } else { result };
-        let result = result.map_err(|fault| CallError::of_fault(self.local, fault));
-        if let (Some(report), Some(began)) = (report, began) {
-            report.source = Source::Local;
-            report.attempts.push(Attempt {
-                provider: self.local,
-                path: Path::Local,
-                took: runtime::now().saturating_duration_since(began),
-                connecting: Duration::ZERO,
-                error: result.as_ref().err().cloned(),
-            });
-        }
-        result
     }
 }
 
@@ -218,12 +205,13 @@ impl Calling<'_> {
 
     /// The provider to ask next: the best that was not asked and may be, and if there is none, one that
     /// is held to be out of order.
-    fn choose(&self, providers: &Providers) -> Option<Arc<Known>> {
+    fn choose(&mut self, providers: &Providers) -> Option<Arc<Known>> {
         if let [only] = &**providers {
             return self.tried.is_empty().then(|| Arc::clone(only));
         }
         let (selection, now) = (self.options.selection, self.now);
-        let (turn, draw) = (self.service.turn(), self.rpc.draw());
+        let turn = self.turn.take().unwrap_or_else(|| self.service.turn());
+        let draw = self.rpc.draw();
         let untried = |i: usize| !self.tried.contains(&providers[i].id);
         let weight =
             |i: usize| untried(i).then(|| providers[i].standing(|standing| standing.weight(now))).flatten();

@@ -6,67 +6,20 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use tokio::sync::watch;
 
 use super::discover::PROVIDERS_MAX;
+use super::known::Known;
 use super::registry::Offer;
 use super::{RpcService, lock};
 use crate::id::{Key, NodeId};
-use crate::pool::{Lease, Pool};
 use crate::rpc::budget::RetryBudget;
 use crate::rpc::config::RpcConfig;
 use crate::rpc::freshness::{Freshness, RETRY_AFTER, STALE_MAX, Worth};
 use crate::rpc::latencies::Latencies;
-use crate::rpc::standing::{Begun, ProviderHealth, Standing};
+use crate::rpc::standing::ProviderHealth;
 use crate::runtime;
 use crate::service::dht::FindError;
-
-/// One provider of a service, as this node sees it.
-pub(super) struct Known {
-    pub(super) id: NodeId,
-    pub(super) metadata: Vec<u8>,
-    state: Mutex<Use>,
-}
-
-/// What calls of a provider share, behind one lock: it is taken twice by each of them.
-struct Use {
-    standing: Standing,
-    /// The use of its connection, as long as calls are in flight.
-    lease: Weak<Lease>,
-}
-
-impl Known {
-    pub(super) fn new(id: NodeId, metadata: Vec<u8>) -> Arc<Self> {
-        let state = Use { standing: Standing::new(), lease: Weak::new() };
-        Arc::new(Self { id, metadata, state: Mutex::new(state) })
-    }
-
-    pub(super) fn standing<T>(&self, with: impl FnOnce(&mut Standing) -> T) -> T {
-        with(&mut lock(&self.state).standing)
-    }
-
-    /// Begins a call over the connection to it, if there is one: calls that overlap use it together.
-    pub(super) fn begin(&self, now: Instant, pool: &Pool) -> Option<(Begun, Arc<Lease>)> {
-        let mut state = lock(&self.state);
-        let lease = match state.lease.upgrade() {
-            Some(lease) => lease,
-            None => {
-                let lease = Arc::new(pool.resident(&self.id)?);
-                state.lease = Arc::downgrade(&lease);
-                lease
-            }
-        };
-        Some((state.standing.begin(now), lease))
-    }
-
-    /// The connection that was used takes nothing more: the next call gets another one.
-    pub(super) fn disconnected(&self) {
-        lock(&self.state).lease = Weak::new();
-    }
-
-    pub(super) fn health(&self, now: Instant) -> ProviderHealth {
-        lock(&self.state).standing.health(now)
-    }
-}
 
 /// The providers of a service.
 pub(super) type Providers = Arc<[Arc<Known>]>;
@@ -78,8 +31,6 @@ pub(crate) struct Service {
     state: Mutex<State>,
     pub(super) latencies: Mutex<Latencies>,
     turn: AtomicU64,
-    /// Held by the one who asks the DHT.
-    pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 struct State {
@@ -89,12 +40,22 @@ struct State {
     providers: Providers,
     /// The directory was cleared since this was found, if it differs from the directory's.
     era: u64,
-    /// Somebody asks the DHT in the background.
-    asked: bool,
+    /// Ends with the search of the DHT that began last, which has the number `searches`.
+    search: Option<watch::Receiver<()>>,
+    searches: u64,
+    /// The newest search that has ended.
+    heard: u64,
     /// Why the DHT could not be asked the last time.
     error: FindError,
     /// What this node offers itself, of which version of its registry.
-    own: (u64, Option<Arc<Offer>>),
+    own: (u64, Weak<Offer>),
+}
+
+/// The right to search the DHT for the providers of a service, and the duty to say what was found.
+pub(super) struct Search {
+    number: u64,
+    /// Dropped, it tells those who wait.
+    _ends: watch::Sender<()>,
 }
 
 impl fmt::Debug for Service {
@@ -128,13 +89,14 @@ impl Service {
                 budget: RetryBudget::new(),
                 providers,
                 era: 0,
-                asked: false,
+                search: None,
+                searches: 0,
+                heard: 0,
                 error: FindError::NoPeers,
-                own: (u64::MAX, None),
+                own: (u64::MAX, Weak::new()),
             }),
             latencies: Mutex::new(Latencies::new()),
             turn: AtomicU64::new(0),
-            asking: tokio::sync::Mutex::new(()),
         }
     }
 
@@ -143,12 +105,11 @@ impl Service {
         self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What is known now. Who is told that it is due has to ask, and to say so by
-    /// [`found`](Self::found) or [`failed`](Self::failed).
+    /// What is known now.
     pub(super) fn view(&self, rpc: &RpcService, now: Instant) -> View {
         let mut state = lock(&self.state);
         if let Some(offer) = state.own(rpc, &self.name) {
-            return View::Own(Arc::clone(offer));
+            return View::Own(offer);
         }
         state.look(rpc.directory.era(), now)
     }
@@ -167,12 +128,29 @@ impl Service {
         }
         let due = match state.worth(rpc.directory.era(), now) {
             Worth::Fresh => false,
-            Worth::Due => !std::mem::replace(&mut state.asked, true),
+            Worth::Due => !state.is_searched(),
             Worth::Negative | Worth::Expired { .. } | Worth::Resting { .. } => return None,
         };
         let place = choose(&state.providers)?;
         state.budget.earn();
         Some((Arc::clone(&state.providers[place]), due))
+    }
+
+    /// What this node offers itself by this name.
+    pub(super) fn own(&self, rpc: &RpcService) -> Option<Arc<Offer>> {
+        lock(&self.state).own(rpc, &self.name)
+    }
+
+    /// The end of the search that is under way, or of one that begins: then the right to it comes with it.
+    pub(super) fn search(&self) -> (watch::Receiver<()>, Option<Search>) {
+        let mut state = lock(&self.state);
+        if let Some(running) = state.search.clone().filter(|_| state.is_searched()) {
+            return (running, None);
+        }
+        let (ends, end) = watch::channel(());
+        state.search = Some(end.clone());
+        state.searches += 1;
+        (end, Some(Search { number: state.searches, _ends: ends }))
     }
 
     /// What the calls of the service may spend on retries.
@@ -188,44 +166,54 @@ impl Service {
     /// The DHT has said who offers it, for `ttl`.
     pub(super) fn found(
         &self,
+        search: &Search,
         era: u64,
         now: Instant,
         ttl: Duration,
         found: Vec<(NodeId, Vec<u8>)>,
-    ) -> Providers {
+    ) {
         let mut state = lock(&self.state);
+        if !state.hears(search) {
+            return;
+        }
         let known = |id: &NodeId| state.providers.iter().find(|known| known.id == *id);
         let keep = |(id, metadata): (NodeId, Vec<u8>)| match known(&id) {
             Some(known) if known.metadata == metadata => Arc::clone(known),
             _ => Known::new(id, metadata),
         };
         let providers: Providers = found.into_iter().map(keep).collect();
-        state.providers = Arc::clone(&providers);
         state.era = era;
-        state.asked = false;
         if providers.is_empty() {
             state.freshness.nothing(now);
         } else {
             state.freshness.found(now, ttl);
         }
-        providers
+        state.providers = providers;
     }
 
     /// Some of those who offer it were found: there may be others, also among those that were known.
-    pub(super) fn found_some(&self, era: u64, now: Instant, mut some: Vec<(NodeId, Vec<u8>)>) -> Providers {
+    pub(super) fn found_some(
+        &self,
+        search: &Search,
+        era: u64,
+        now: Instant,
+        mut some: Vec<(NodeId, Vec<u8>)>,
+    ) {
         for known in lock(&self.state).providers.iter() {
             if some.iter().all(|(id, _)| *id != known.id) {
                 some.push((known.id, known.metadata.clone()));
             }
         }
         some.truncate(PROVIDERS_MAX);
-        self.found(era, now, RETRY_AFTER, some)
+        self.found(search, era, now, RETRY_AFTER, some);
     }
 
     /// The DHT could not be asked.
-    pub(super) fn failed(&self, now: Instant, error: FindError) {
+    pub(super) fn failed(&self, search: &Search, now: Instant, error: FindError) {
         let mut state = lock(&self.state);
-        state.asked = false;
+        if !state.hears(search) {
+            return;
+        }
         state.error = error;
         state.freshness.failed(now);
     }
@@ -258,6 +246,13 @@ impl Service {
         lock(&self.state).freshness.expire();
     }
 
+    /// Who offers it is to be asked again, by a search that begins after this.
+    pub(super) fn renew(&self) {
+        let mut state = lock(&self.state);
+        state.freshness.expire();
+        state.search = None;
+    }
+
     /// Why the DHT could not be asked the last time.
     pub(super) fn error(&self) -> FindError {
         lock(&self.state).error.clone()
@@ -271,20 +266,33 @@ impl Service {
 
     fn is_worthless(&self, era: u64, now: Instant) -> bool {
         matches!(
-            lock(&self.state).look(era, now),
-            View::Ask { stale: None } | View::Resting { stale: None, .. } | View::Nobody
+            lock(&self.state).worth(era, now),
+            Worth::Expired { stale: false } | Worth::Resting { stale: false } | Worth::Negative
         )
     }
 }
 
 impl State {
     /// What this node offers itself by this name.
-    fn own(&mut self, rpc: &RpcService, name: &str) -> Option<&Arc<Offer>> {
+    fn own(&mut self, rpc: &RpcService, name: &str) -> Option<Arc<Offer>> {
         let version = rpc.registry.version();
         if self.own.0 != version {
-            self.own = (version, rpc.registry.get(name));
+            self.own = (version, rpc.registry.get(name).as_ref().map_or_else(Weak::new, Arc::downgrade));
         }
-        self.own.1.as_ref()
+        self.own.1.upgrade()
+    }
+
+    /// Whether the search that began last is under way.
+    fn is_searched(&self) -> bool {
+        // It says nothing: either it goes on, or it has ended.
+        self.search.as_ref().is_some_and(|search| search.has_changed().is_ok())
+    }
+
+    /// Whether what `search` has to say is news: a later one may have ended before it.
+    fn hears(&mut self, search: &Search) -> bool {
+        let news = search.number > self.heard;
+        self.heard = self.heard.max(search.number);
+        news
     }
 
     fn worth(&mut self, era: u64, now: Instant) -> Worth {
@@ -301,11 +309,7 @@ impl State {
         let usable = |stale: bool| stale.then(providers).filter(|providers| !providers.is_empty());
         match worth {
             Worth::Fresh => View::Fresh { providers: providers(), due: false },
-            Worth::Due => {
-                let due = !self.asked;
-                self.asked = true;
-                View::Fresh { providers: providers(), due }
-            }
+            Worth::Due => View::Fresh { providers: providers(), due: !self.is_searched() },
             Worth::Negative => View::Nobody,
             Worth::Expired { stale } => View::Ask { stale: usable(stale) },
             Worth::Resting { stale } => View::Resting { stale: usable(stale), error: self.error.clone() },

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::directory::{Known, Providers, Service, View};
+use tokio::sync::watch;
+
+use super::directory::{Providers, Search, Service, View};
 use super::error::CallError;
+use super::known::Known;
 use super::registry::Offer;
 use super::report::Source;
 use super::{RpcCounts, RpcService};
 use crate::addr::Endpoint;
 use crate::dht::read::Level;
 use crate::id::NodeId;
-use crate::rpc::freshness::DISCOVERY_TTL;
+use crate::rpc::freshness::{DISCOVERY_TTL, NEGATIVE_TTL};
 use crate::rpc::standing::ProviderHealth;
 use crate::runtime;
 use crate::service::dht::{FindError, FindOptions, Record};
@@ -73,7 +76,7 @@ impl RpcService {
             View::Fresh { providers, due } => {
                 RpcCounts::add(&self.counts.hits);
                 if due {
-                    self.discover_later(service);
+                    drop(self.discover_later(service));
                 }
                 Ok(Found::Others(providers, Source::Cache))
             }
@@ -99,93 +102,84 @@ impl RpcService {
         service: &Arc<Service>,
         deadline: Instant,
     ) -> Result<(Providers, Source), CallError> {
-        let timed_out = || CallError::Timeout { provider: None, maybe_executed: false };
-        let turn = tokio::time::timeout_at(deadline.into(), service.asking.lock()).await;
-        let _turn = turn.map_err(|_| timed_out())?;
         let now = runtime::now();
-        let stale = match service.others(self, now) {
-            View::Fresh { providers, due: false } => return Ok((providers, Source::Dht)),
-            View::Nobody => return Err(CallError::NoProvider),
-            View::Own(_) | View::Fresh { .. } => None,
-            View::Ask { stale } => stale,
-            View::Resting { stale: Some(providers), .. } => {
-                RpcCounts::add(&self.counts.stale);
-                return Ok((providers, Source::Stale));
-            }
-            View::Resting { stale: None, error } => return Err(CallError::Discovery(error)),
+        let until = match service.others(self, now) {
+            View::Resting { .. } => now,
+            // Some of the time is for those that are remembered, should the DHT not be heard of.
+            View::Ask { stale: Some(_) } => now + deadline.saturating_duration_since(now) / 2,
+            _ => deadline,
         };
-        match self.ask(service, deadline.saturating_duration_since(now)).await {
-            Ok(providers) if providers.is_empty() => Err(CallError::NoProvider),
-            Ok(providers) => Ok((providers, Source::Dht)),
-            Err(FindError::Shutdown) => Err(CallError::Shutdown),
-            Err(error) => match stale {
-                Some(providers) => {
-                    RpcCounts::add(&self.counts.stale);
-                    Ok((providers, Source::Stale))
-                }
-                None if error.is_timeout() && runtime::now() >= deadline => Err(timed_out()),
-                None => Err(CallError::Discovery(error)),
-            },
+        if until > now {
+            let mut search = self.discover_later(service);
+            // It says nothing, but ends. Whoever waits no more leaves it to the others.
+            let _ = tokio::time::timeout_at(until.into(), search.changed()).await;
+        }
+        match service.others(self, runtime::now()) {
+            View::Fresh { providers, .. } => Ok((providers, Source::Dht)),
+            View::Own(_) | View::Nobody => Err(CallError::NoProvider),
+            _ if self.is_closing() => Err(CallError::Shutdown),
+            View::Ask { stale: Some(providers) } | View::Resting { stale: Some(providers), .. } => {
+                RpcCounts::add(&self.counts.stale);
+                Ok((providers, Source::Stale))
+            }
+            View::Ask { stale: None } => Err(CallError::Timeout { provider: None, maybe_executed: false }),
+            View::Resting { stale: None, error } => Err(CallError::Discovery(error)),
         }
     }
 
-    /// Asks the DHT in the background.
-    pub(super) fn discover_later(self: &Arc<Self>, service: &Arc<Service>) {
-        let (rpc, service) = (Arc::clone(self), Arc::clone(service));
-        self.tasks.spawn(async move {
-            let Ok(_turn) = service.asking.try_lock() else { return };
-            let _ = rpc.ask(&service, rpc.config.timeout).await;
-        });
+    /// Asks the DHT in the background, unless somebody does already; returns what ends with that.
+    pub(super) fn discover_later(self: &Arc<Self>, service: &Arc<Service>) -> watch::Receiver<()> {
+        let (end, search) = service.search();
+        if let Some(search) = search {
+            let (rpc, service) = (Arc::clone(self), Arc::clone(service));
+            self.tasks.spawn(async move { rpc.ask(&service, &search).await });
+        }
+        end
     }
 
-    /// Asks the DHT.
-    async fn ask(
-        self: &Arc<Self>,
-        service: &Arc<Service>,
-        timeout: Duration,
-    ) -> Result<Providers, FindError> {
+    /// Asks the DHT, for as long as a call may take by default, whoever waits for it.
+    async fn ask(self: &Arc<Self>, service: &Arc<Service>, search: &Search) {
         RpcCounts::add(&self.counts.discoveries);
         let era = self.directory.era();
-        let timeout = timeout / 2;
+        let timeout = self.config.timeout / 2;
         let options = FindOptions { kind: RecordKind::PROVIDER, from: None, level: None, timeout };
-        let found = self.dht.find_value(service.key, options).await;
-        let now = runtime::now();
-        match found {
-            Err(error) if error != FindError::Shutdown => {
+        match self.dht.find_value(service.key, options).await {
+            Ok(records) => {
+                let (found, ttl) = self.read(records);
+                service.found(search, era, runtime::now(), ttl, found);
+            }
+            Err(FindError::Shutdown) => service.failed(search, runtime::now(), FindError::Shutdown),
+            Err(error) => {
                 // Too few replicas answer to know of all: one may know of some.
                 let options = FindOptions { level: Some(Level::First), ..options };
                 let some = self.dht.find_value(service.key, options).await.unwrap_or_default();
                 let now = runtime::now();
-                if some.is_empty() {
-                    service.failed(now, error.clone());
-                    return Err(error);
+                match self.read(some) {
+                    (some, _) if some.is_empty() => service.failed(search, now, error),
+                    (some, _) => service.found_some(search, era, now, some),
                 }
-                Ok(service.found_some(era, now, self.read(some)))
-            }
-            Ok(records) => {
-                let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(DISCOVERY_TTL);
-                Ok(service.found(era, now, ttl.min(DISCOVERY_TTL), self.read(records)))
-            }
-            Err(error) => {
-                service.failed(now, error.clone());
-                Err(error)
             }
         }
     }
 
-    /// The providers in `records`, whose addresses are remembered.
-    fn read(&self, records: Vec<Record>) -> Vec<(NodeId, Vec<u8>)> {
+    /// The providers in `records`, whose addresses are remembered, and for how long they are believed.
+    fn read(&self, records: Vec<Record>) -> (Vec<(NodeId, Vec<u8>)>, Duration) {
+        let mut ttl = DISCOVERY_TTL;
         let mut found: Vec<_> = records
             .into_iter()
             .filter(|record| record.publisher != self.local)
-            .filter_map(|record| Some((record.publisher, ProviderEntry::decode(&record.value).ok()?)))
+            .filter_map(|record| {
+                let entry = ProviderEntry::decode(&record.value).ok()?;
+                ttl = ttl.min(record.ttl.max(NEGATIVE_TTL));
+                Some((record.publisher, entry))
+            })
             .collect();
         if found.len() > PROVIDERS_MAX {
             let near = self.local.to_key();
             found.sort_by_key(|(id, _)| near.distance(&id.to_key()));
             found.truncate(PROVIDERS_MAX);
         }
-        found
+        let found = found
             .into_iter()
             .map(|(id, ProviderEntry { endpoints, metadata })| {
                 let endpoints: Vec<Endpoint> =
@@ -193,7 +187,8 @@ impl RpcService {
                 self.pool.hear(id, endpoints);
                 (id, metadata)
             })
-            .collect()
+            .collect();
+        (found, ttl)
     }
 
     /// Who offers `service`, this node included; `fresh` asks the DHT although somebody is remembered.
@@ -208,20 +203,17 @@ impl RpcService {
         }
         let deadline = runtime::after(timeout);
         if fresh {
-            service.expire();
+            service.renew();
         }
         let now = runtime::now();
-        let own = match service.view(self, now) {
-            View::Own(offer) => {
-                let health = Known::new(self.local, Vec::new()).health(now);
-                Some(Provider { id: self.local, metadata: offer.metadata.clone(), health })
-            }
-            _ => None,
-        };
+        let own = service.own(self).map(|offer| {
+            let health = Known::new(self.local, Vec::new()).health(now);
+            Provider { id: self.local, metadata: offer.metadata.clone(), health }
+        });
         let others = match service.others(self, now) {
             View::Fresh { providers, due } => {
                 if due {
-                    self.discover_later(service);
+                    drop(self.discover_later(service));
                 }
                 Ok(providers)
             }

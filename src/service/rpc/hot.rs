@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::attempt::{InFlight, Tried, size_of};
-use super::call::CallOptions;
-use super::directory::{Known, Service};
+use super::call::{CallOptions, Start};
+use super::directory::Service;
 use super::error::{CallError, Fault};
+use super::known::Known;
 use super::report::{CallReport, Path};
 use super::{RpcCounts, RpcService};
 use crate::pool::{LANE_FRAME_MAX, Lease, RequestError};
@@ -34,22 +35,22 @@ impl RpcService {
     ) -> Result<Bytes, CallError> {
         RpcCounts::add(&self.counts.calls);
         let now = runtime::now();
-        let result = match self.ready(service, now, args.len(), options) {
-            Some((provider, begun, lease)) => {
-                let flight = InFlight::of(now, &provider, begun);
-                let result = self.call_ready(flight, &lease, service, &args, now, options).await;
-                drop(lease);
-                match result {
-                    Ok(result) => return Ok(result),
-                    Err(error) => {
-                        let took = runtime::now().saturating_duration_since(now);
-                        let first = Tried::direct(provider, took, Err(error));
-                        Box::pin(self.call_whole(service, args, options, now, Some(first), None)).await
-                    }
-                }
-            }
-            None => Box::pin(self.call_whole(service, args, options, now, None, None)).await,
-        };
+        let mut turn = None;
+        let mut first = None;
+        if let Some((provider, begun, lease)) = self.ready(service, now, args.len(), options, &mut turn) {
+            let flight = InFlight::of(now, &provider, begun);
+            let result = self.call_ready(flight, &lease, service, &args, now, options).await;
+            drop(lease);
+            first = match result {
+                Ok(result) => return Ok(result),
+                Err(error) => error.map(|error| {
+                    let took = runtime::now().saturating_duration_since(now);
+                    Tried::direct(provider, took, Err(error))
+                }),
+            };
+        }
+        let start = Start { now, turn, first };
+        let result = Box::pin(self.call_whole(service, args, options, start, None)).await;
         if result.is_err() {
             RpcCounts::add(&self.counts.failed);
         }
@@ -66,7 +67,8 @@ impl RpcService {
         RpcCounts::add(&self.counts.calls);
         let mut report = CallReport::new();
         let now = runtime::now();
-        let result = self.call_whole(service, args, options, now, None, Some(&mut report)).await;
+        let start = Start { now, turn: None, first: None };
+        let result = self.call_whole(service, args, options, start, Some(&mut report)).await;
         report.total = runtime::now().saturating_duration_since(now);
         if result.is_err() {
             RpcCounts::add(&self.counts.failed);
@@ -82,6 +84,7 @@ impl RpcService {
         now: Instant,
         args: usize,
         options: &CallOptions,
+        turn: &mut Option<u64>,
     ) -> Option<(Arc<Known>, Begun, Arc<Lease>)> {
         let fits = size_of(&service.name, args) <= LANE_FRAME_MAX && !options.alone;
         if self.is_closing() || !fits || options.node.is_some() {
@@ -92,16 +95,20 @@ impl RpcService {
             match providers {
                 [_] => weight(0).map(|_| 0),
                 _ if options.idempotent => None,
-                _ => choose(options.selection, service.turn(), self.draw(), providers.len(), weight),
+                _ => {
+                    let turn = *turn.insert(service.turn());
+                    choose(options.selection, turn, self.draw(), providers.len(), weight)
+                }
             }
         })?;
         if due {
-            self.discover_later(service);
+            drop(self.discover_later(service));
         }
         let (begun, lease) = provider.begin(now, &self.pool)?;
         Some((provider, begun, lease))
     }
 
+    /// The error is missing if nothing was sent because the connection takes nothing more.
     async fn call_ready(
         &self,
         flight: InFlight<'_>,
@@ -110,7 +117,7 @@ impl RpcService {
         args: &[u8],
         now: Instant,
         options: &CallOptions,
-    ) -> Result<Bytes, CallError> {
+    ) -> Result<Bytes, Option<CallError>> {
         let provider = flight.provider();
         let timeout = options.timeout.min(CALL_TIMEOUT_MAX);
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
@@ -132,13 +139,18 @@ impl RpcService {
             }
         };
         let ended = runtime::now();
+        if let Err(CallError::PeerLost { maybe_executed: false, .. }) = result {
+            // The connection was replaced: as good as none at hand.
+            flight.end(ended, Ended::Unjudged);
+            return Err(None);
+        }
         let took = ended.saturating_duration_since(now);
         let verdict = match &result {
             Ok(_) => Ended::Answered { latency: took },
             Err(error) => error.verdict(took),
         };
         flight.end(ended, verdict);
-        result
+        result.map_err(Some)
     }
 }
 

@@ -26,6 +26,7 @@ mod directory;
 mod discover;
 mod error;
 mod hot;
+mod known;
 mod registry;
 mod report;
 mod serve;

@@ -130,6 +130,8 @@ pub(super) struct Registry {
     /// Changes with every change of `offers`.
     version: AtomicU64,
     running: Arc<AtomicUsize>,
+    /// Those taken away whose entry is yet to be removed.
+    leaving: Mutex<Vec<Arc<Offer>>>,
     /// Who may store or remove the entry of a name, by the names whose entries somebody cares for.
     turns: Mutex<HashMap<Box<str>, Weak<tokio::sync::Mutex<()>>>>,
 }
@@ -185,8 +187,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes `offer` away, and not another one of its name.
+    /// Takes `offer` away, and not another one of its name; until [`left`](Self::left) it is remembered that
+    /// its entry is there.
     pub(super) fn remove(&self, offer: &Arc<Offer>) {
+        super::lock(&self.leaving).push(Arc::clone(offer));
         let mut offers = self.offers.write().unwrap_or_else(PoisonError::into_inner);
         if offers.get(&offer.name).is_some_and(|known| Arc::ptr_eq(known, offer)) {
             offers.remove(&offer.name);
@@ -195,10 +199,19 @@ impl Registry {
         self.version.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Takes everything away.
+    /// The entry of `offer` is there no more, or nothing more can be done about it.
+    pub(super) fn left(&self, offer: &Arc<Offer>) {
+        super::lock(&self.leaving).retain(|leaving| !Arc::ptr_eq(leaving, offer));
+    }
+
+    /// Takes everything away; returns it with what was taken away before and has an entry still, one of each
+    /// name.
     pub(super) fn clear(&self) -> Vec<Arc<Offer>> {
-        let offers = std::mem::take(&mut *self.offers.write().unwrap_or_else(PoisonError::into_inner));
+        let mut offers = std::mem::take(&mut *self.offers.write().unwrap_or_else(PoisonError::into_inner));
         self.version.fetch_add(1, Ordering::AcqRel);
+        for offer in super::lock(&self.leaving).drain(..) {
+            offers.entry(offer.name.clone()).or_insert(offer);
+        }
         offers.into_values().collect()
     }
 

@@ -13,13 +13,16 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::error::Fault;
+use super::call::CallOptions;
+use super::error::{CallError, Fault};
 use super::registry::{Offer, Request, Turn, Work};
+use super::report::{Attempt, CallReport, Path, Source};
 use super::{RpcCounts, RpcService};
 use crate::id::NodeId;
 use crate::pool::{Later, Violation};
 use crate::route::way::{LEFT_MAX, MARGIN};
 use crate::rpc::config::CALL_TIMEOUT_MAX;
+use crate::runtime;
 use crate::wire::{CAST, Call, CallStatus, Header, REPLY_OVERHEAD_MAX, Reply};
 
 /// How much longer than its caller a handler's promise holds, so that the caller is told what became of it.
@@ -126,6 +129,43 @@ impl RpcService {
             Begun::Running(running) => self.promise(running, room, later),
         }
         Ok(())
+    }
+
+    /// A call of this node to itself.
+    pub(super) async fn call_own(
+        self: &Arc<Self>,
+        offer: &Arc<Offer>,
+        args: Bytes,
+        options: &CallOptions,
+        deadline: Instant,
+        report: Option<&mut CallReport>,
+    ) -> Result<Bytes, CallError> {
+        RpcCounts::add(&self.counts.local);
+        let began = report.is_some().then(runtime::now);
+        let result = match self.begin(offer, Request { caller: self.local, args, deadline }) {
+            Begun::Ended(result) => result,
+            Begun::Running(running) if options.cast => {
+                let rpc = Arc::clone(self);
+                self.tasks.spawn(async move { rpc.count_fault(&running.end().await) });
+                Ok(Bytes::new())
+            }
+            Begun::Running(running) => running.end().await,
+        };
+        self.count_fault(&result);
+        let taken = options.cast && !matches!(result, Err(Fault::Overloaded | Fault::Refused));
+        let result = if taken { Ok(Bytes::new()) } else { result };
+        let result = result.map_err(|fault| CallError::of_fault(self.local, fault));
+        if let (Some(report), Some(began)) = (report, began) {
+            report.source = Source::Local;
+            report.attempts.push(Attempt {
+                provider: self.local,
+                path: Path::Local,
+                took: runtime::now().saturating_duration_since(began),
+                connecting: Duration::ZERO,
+                error: result.as_ref().err().cloned(),
+            });
+        }
+        result
     }
 
     /// Answers when the handler has ended.

@@ -57,3 +57,14 @@ async fn no_call_fails_or_runs_twice_while_providers_shut_down() {
 async fn handlers_that_run_when_their_node_shuts_down_are_waited_for() {
     leave(Duration::from_millis(50), async |mesh, i| mesh.node(i).shutdown().await).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offer_dropped_right_before_the_shutdown_is_removed_all_the_same() {
+    let mesh = LocalMesh::builder().nodes(8).k(4).spawn().await.unwrap();
+    let brief = offer(mesh.node(1), "brief", &Ran::default(), Duration::ZERO).await;
+    assert_eq!(mesh.node(5).rpc().find_providers("brief").await.unwrap().len(), 1);
+    drop(brief);
+    in_time(mesh.node(1).shutdown()).await;
+    assert!(mesh.node(5).rpc().find_providers("brief").fresh().await.unwrap().is_empty());
+    mesh.shutdown().await;
+}
