@@ -73,6 +73,8 @@ struct Calling<'a> {
     ask: Ask,
     /// When the attempt that is next begins.
     now: Instant,
+    /// When the last attempt began.
+    asked: Instant,
     /// Whose turn it is, if that was asked already.
     turn: Option<u64>,
     deadline: Instant,
@@ -134,7 +136,8 @@ impl RpcService {
         let ask =
             Ask { name: Arc::clone(&service.name), args, cast: options.cast, alone: options.alone, deadline };
         let tried = SmallVec::new();
-        let mut calling = Calling { rpc: self, service, options, ask, now, turn, deadline, tried, report };
+        let mut calling =
+            Calling { rpc: self, service, options, ask, now, asked: now, turn, deadline, tried, report };
         let result = calling.run(&providers, first).await;
         match result {
             // Whoever is remembered may have gone, and others come.
@@ -184,7 +187,8 @@ impl Calling<'_> {
     /// Asks the DHT again, and those that it names besides. A call that may run twice also goes to those
     /// again that were lost: they may have come back.
     async fn elsewhere(&mut self, error: CallError) -> Result<Bytes, CallError> {
-        self.service.expire();
+        // What was found before it was asked does not tell where it has gone.
+        self.service.renew(self.asked);
         let Ok((providers, source)) = self.rpc.discover(self.service, self.deadline).await else {
             return Err(error);
         };
@@ -216,11 +220,15 @@ impl Calling<'_> {
         let weight =
             |i: usize| untried(i).then(|| providers[i].standing(|standing| standing.weight(now))).flatten();
         let chosen = choose(selection, turn, draw, providers.len(), weight);
-        let any = || {
-            let load = |i: usize| untried(i).then(|| providers[i].standing(|standing| standing.load(now)));
-            choose(selection, turn, draw, providers.len(), load)
+        // Nobody is held to be in order. How often each has failed says little then, and where calls wait
+        // already more would wait: anybody who is connected and answers others, or else anybody.
+        let is_there = |id: &NodeId| self.rpc.pool.is_live(id) && !self.rpc.pool.is_suspect(id);
+        let any = |among: &dyn Fn(&NodeId) -> bool| {
+            let load = |i: usize| (untried(i) && among(&providers[i].id)).then_some(0);
+            choose(Selection::Random, turn, draw, providers.len(), load)
         };
-        chosen.or_else(any).map(|i| Arc::clone(&providers[i]))
+        let chosen = chosen.or_else(|| any(&is_there)).or_else(|| any(&|_| true));
+        chosen.map(|i| Arc::clone(&providers[i]))
     }
 
     fn tell(&mut self, tried: &Tried) {
@@ -256,6 +264,7 @@ impl Calling<'_> {
         let mut last = CallError::NoProvider;
         while let Some(provider) = self.choose(providers) {
             self.tried.push(provider.id);
+            self.asked = self.now;
             let patience = self.patience(providers, None);
             let tried = self.rpc.attempt(self.now, provider, &self.ask, patience).await;
             self.tell(&tried);
@@ -283,6 +292,7 @@ impl Calling<'_> {
             if let Some(provider) = next {
                 let silent = self.usual(&provider);
                 self.tried.push(provider.id);
+                self.asked = self.now;
                 let each = self.patience(providers, Some(silent));
                 running.push(Box::pin(rpc.attempt(self.now, provider, &ask, each)));
                 patience = Some(self.now + silent);

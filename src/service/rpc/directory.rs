@@ -40,8 +40,8 @@ struct State {
     providers: Providers,
     /// The directory was cleared since this was found, if it differs from the directory's.
     era: u64,
-    /// Ends with the search of the DHT that began last, which has the number `searches`.
-    search: Option<watch::Receiver<()>>,
+    /// Ends with the search of the DHT that began last, which has the number `searches`; and when it began.
+    search: Option<(watch::Receiver<()>, Instant)>,
     searches: u64,
     /// The newest search that has ended.
     heard: u64,
@@ -142,13 +142,13 @@ impl Service {
     }
 
     /// The end of the search that is under way, or of one that begins: then the right to it comes with it.
-    pub(super) fn search(&self) -> (watch::Receiver<()>, Option<Search>) {
+    pub(super) fn search(&self, now: Instant) -> (watch::Receiver<()>, Option<Search>) {
         let mut state = lock(&self.state);
-        if let Some(running) = state.search.clone().filter(|_| state.is_searched()) {
+        if let Some((running, _)) = state.search.clone().filter(|_| state.is_searched()) {
             return (running, None);
         }
         let (ends, end) = watch::channel(());
-        state.search = Some(end.clone());
+        state.search = Some((end.clone(), now));
         state.searches += 1;
         (end, Some(Search { number: state.searches, _ends: ends }))
     }
@@ -241,16 +241,11 @@ impl Service {
         lock(&self.state).freshness.doubt(now);
     }
 
-    /// Who offers it is to be asked again.
-    pub(super) fn expire(&self) {
-        lock(&self.state).freshness.expire();
-    }
-
-    /// Who offers it is to be asked again, by a search that begins after this.
-    pub(super) fn renew(&self) {
+    /// Who offers it is to be asked again, by a search that has begun after `since`.
+    pub(super) fn renew(&self, since: Instant) {
         let mut state = lock(&self.state);
         state.freshness.expire();
-        state.search = None;
+        state.search.take_if(|(_, began)| *began < since);
     }
 
     /// Why the DHT could not be asked the last time.
@@ -285,7 +280,7 @@ impl State {
     /// Whether the search that began last is under way.
     fn is_searched(&self) -> bool {
         // It says nothing: either it goes on, or it has ended.
-        self.search.as_ref().is_some_and(|search| search.has_changed().is_ok())
+        self.search.as_ref().is_some_and(|(search, _)| search.has_changed().is_ok())
     }
 
     /// Whether what `search` has to say is news: a later one may have ended before it.

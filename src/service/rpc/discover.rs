@@ -129,7 +129,7 @@ impl RpcService {
 
     /// Asks the DHT in the background, unless somebody does already; returns what ends with that.
     pub(super) fn discover_later(self: &Arc<Self>, service: &Arc<Service>) -> watch::Receiver<()> {
-        let (end, search) = service.search();
+        let (end, search) = service.search(runtime::now());
         if let Some(search) = search {
             let (rpc, service) = (Arc::clone(self), Arc::clone(service));
             self.tasks.spawn(async move { rpc.ask(&service, &search).await });
@@ -203,7 +203,7 @@ impl RpcService {
         }
         let deadline = runtime::after(timeout);
         if fresh {
-            service.renew();
+            service.renew(runtime::now());
         }
         let now = runtime::now();
         let own = service.own(self).map(|offer| {

@@ -110,6 +110,7 @@ impl RpcService {
                 let args = Bytes::copy_from_slice(call.args);
                 self.begin(&offer, Request { caller: *from, args, deadline })
             }
+            None if self.is_closing() => Begun::Ended(Err(Fault::Refused)),
             None => Begun::Ended(Err(Fault::NoService)),
         };
         let room = later.reply_max().saturating_sub(REPLY_OVERHEAD_MAX);
